@@ -1,0 +1,56 @@
+"""Logs: a line of JSON per event in containers, readable text in a terminal. No secret ever reaches either."""
+
+import logging
+import re
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from app.settings import Settings
+
+# vk_api puts the token into its errors and the long poll's key into the addresses it fails on.
+_SECRETS = re.compile(r"""\b(access_token|secret|key)(['"]?\s*[=:]\s*['"]?|['"], ['"]value['"]: ['"])[^\s'"&]+""", re.IGNORECASE)
+_TOKENS = re.compile(r"vk1\.a\.[\w-]+")
+
+
+def redact(text: str) -> str:
+    """`text` without tokens and keys."""
+    return _TOKENS.sub("***", _SECRETS.sub(r"\1\2***", text))
+
+
+def _redact_all(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def setup(settings: Settings, service: str) -> None:
+    """Send everything, also what libraries log, through one set of processors to standard error."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    # the traceback becomes a string before it is redacted
+    last: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        _redact_all,
+    ]
+    last.append(
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    for chatty in ("alembic.runtime.plugins", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)

@@ -1,0 +1,1 @@
+"""Tables, sessions, queues and migrations: what the services share, and all that they share."""

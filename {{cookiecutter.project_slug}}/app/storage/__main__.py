@@ -1,0 +1,22 @@
+"""python -m app.storage migrate | revision MESSAGE"""
+
+import sys
+
+from app import service
+from app.settings import Settings
+from app.storage import migrate
+
+
+def main(settings: Settings) -> None:
+    """Do what the command line asks for."""
+    match sys.argv[1:]:
+        case ["migrate"]:
+            migrate.migrate(settings)
+        case ["revision", message] if message:
+            migrate.revision(settings, message)
+        case _:
+            sys.exit(f"usage: {__doc__}")
+
+
+if __name__ == "__main__":
+    service.run("migrate", main)

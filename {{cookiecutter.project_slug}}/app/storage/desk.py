@@ -1,0 +1,113 @@
+"""What more than one service does to conversations. Each function works inside the caller's transaction."""
+
+import secrets
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.storage.models import Author, Conversation, ConversationStatus, Delivery, Direction, Message, Operator, now
+from app.storage.wake import Channel, wake
+
+TEXT_LIMIT = 4096  # characters that VK takes in one message; its schema says 9000, the platform has refused more than this
+
+
+def split_text(text: str, limit: int = TEXT_LIMIT) -> list[str]:
+    """`text` in parts of at most `limit` characters, cut between words where it can be. An empty text is one empty part."""
+    parts = []
+    while len(text) > limit:
+        cut = max(text.rfind(" ", 0, limit + 1), text.rfind("\n", 0, limit + 1))
+        if cut <= 0:
+            cut = limit
+        parts.append(text[:cut].rstrip())
+        text = text[cut:].lstrip()
+    return [*parts, text] if text or not parts else parts
+
+
+def lock_conversation(session: Session, conversation_id: int) -> Conversation | None:
+    """The conversation, held against other writers until the transaction ends."""
+    return session.scalar(select(Conversation).where(Conversation.id == conversation_id).with_for_update(of=Conversation))
+
+
+def receive(
+    session: Session,
+    conversation: Conversation,
+    text: str,
+    *,
+    cmid: int | None = None,
+    at: datetime | None = None,
+    attachments: list[dict[str, Any]] | None = None,
+) -> Message:
+    """Store a message that a person wrote."""
+    message = Message(
+        conversation=conversation,
+        direction=Direction.IN,
+        author=Author.PERSON,
+        cmid=cmid,
+        text=text,
+        attachments=attachments or [],
+        created_at=at or now(),
+    )
+    session.add(message)
+    conversation.unread += 1
+    _touch(conversation, message)
+    wake(session, Channel.INBOX)
+    return message
+
+
+def answer(
+    session: Session,
+    conversation: Conversation,
+    text: str,
+    *,
+    operator: Operator | None = None,
+    keyboard: dict[str, Any] | None = None,
+    attachment: str | None = None,
+) -> Message:
+    """Write an answer, of `operator` or else of the bot, and put it into the outbox, in parts if VK would not take it whole.
+
+    `keyboard` is VK's own structure; it goes with the last part, as does `attachment` ("photo{owner}_{id}_{key}").
+    """
+    message = Message(
+        conversation=conversation,
+        direction=Direction.OUT,
+        author=Author.OPERATOR if operator else Author.BOT,
+        operator=operator,
+        text=text,
+    )
+    session.add(message)
+    *first, last = split_text(text)
+    message.deliveries = [
+        *(Delivery(peer_id=conversation.peer_id, text=part, random_id=_random_id()) for part in first),
+        Delivery(peer_id=conversation.peer_id, text=last, keyboard=keyboard, attachment=attachment, random_id=_random_id()),
+    ]
+    _touch(conversation, message)
+    wake(session, Channel.OUTBOX)
+    return message
+
+
+def hand_over(conversation: Conversation, topic: str | None = None) -> None:
+    """Give the word to the operators; until they close the conversation the bot is silent in it."""
+    if conversation.status != ConversationStatus.OPEN:
+        conversation.opened_at = now()
+    conversation.status = ConversationStatus.OPEN
+    conversation.topic = topic or conversation.topic
+    conversation.step, conversation.form = None, {}
+
+
+def close(conversation: Conversation) -> None:
+    """Give the word back to the bot: the next message of the person is its own."""
+    conversation.status = ConversationStatus.CLOSED
+    conversation.closed_at = now()
+    conversation.assignee = None
+
+
+def _touch(conversation: Conversation, message: Message) -> None:
+    conversation.last_message_at = now()
+    conversation.last_message_text = message.text[:200]
+
+
+def _random_id() -> int:
+    """VK takes 1 to 2**31 - 1 (zero switches the protection off)."""
+    return secrets.randbelow(2**31 - 1) + 1

@@ -1,0 +1,304 @@
+"""The tables. Times are UTC and carry their zone; people see them in the project's own."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+BigKey = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in a column of type INTEGER
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+def now() -> datetime:
+    """This moment in UTC."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment. SQLite forgets time zones, so naive values are refused on the way in and UTC is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """UTC for the database; raises `ValueError` for a time without a zone."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """UTC, with its zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """All tables, with constraint names that migrations can rely on."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {datetime: UtcDateTime(), dict[str, Any]: Json, list[dict[str, Any]]: Json}
+
+
+def _choice(choices: type[StrEnum]) -> Enum:
+    """A column of words: readable in SQL, and a new word needs no migration."""
+    return Enum(
+        choices, native_enum=False, create_constraint=False, length=20, values_callable=lambda kind: [item.value for item in kind]
+    )
+
+
+class ConversationStatus(StrEnum):
+    """Who has the word: the bot, the operators, or nobody."""
+
+    BOT = "bot"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Direction(StrEnum):
+    """From the community's side."""
+
+    IN = "in"
+    OUT = "out"
+
+
+class Author(StrEnum):
+    """Who wrote a message."""
+
+    PERSON = "person"
+    BOT = "bot"
+    OPERATOR = "operator"
+
+
+class EventState(StrEnum):
+    """An event waits, is done, or was set aside with its reason."""
+
+    NEW = "new"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class DeliveryState(StrEnum):
+    """A delivery waits, is being sent, was accepted by VK, was given up, or is held for a person to decide."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    HELD = "held"
+
+
+class Role(StrEnum):
+    """What an operator may do."""
+
+    OPERATOR = "operator"
+    MANAGER = "manager"
+    ADMIN = "admin"
+
+
+class Person(Base):
+    """Somebody who wrote to the community."""
+
+    __tablename__ = "person"
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    vk_id: Mapped[int] = mapped_column(BigInteger, unique=True)
+    first_name: Mapped[str] = mapped_column(String(200), default="")
+    last_name: Mapped[str] = mapped_column(String(200), default="")
+    # False after message_deny or error 901: sending is pointless until message_allow or a message of theirs
+    reachable: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def name(self) -> str:
+        """First and last name, or the VK id while they are unknown."""
+        return f"{self.first_name} {self.last_name}".strip() or f"id{self.vk_id}"
+
+
+class Conversation(Base):
+    """The dialog with one VK peer: a person, or a group chat (`peer_id` over 2000000000). It is reopened, never doubled."""
+
+    __tablename__ = "conversation"
+    __table_args__ = (Index(None, "status", "last_message_at", "id"), Index(None, "last_message_at", "id"))
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    peer_id: Mapped[int] = mapped_column(BigInteger, unique=True)
+    person_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"), index=True)
+    status: Mapped[ConversationStatus] = mapped_column(_choice(ConversationStatus), default=ConversationStatus.BOT)
+    topic: Mapped[str | None] = mapped_column(String(100))
+    assignee_id: Mapped[int | None] = mapped_column(ForeignKey("operator.id"), index=True)
+    # where the person is in the dialog (`app/bot/dialog.py`): the step's name, and what was answered so far
+    step: Mapped[str | None] = mapped_column(String(100))
+    form: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    # incoming messages since an operator last looked
+    unread: Mapped[int] = mapped_column(default=0)
+    last_message_at: Mapped[datetime] = mapped_column(default=now)
+    last_message_text: Mapped[str] = mapped_column(String(200), default="")
+    opened_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    person: Mapped[Person | None] = relationship()
+    assignee: Mapped["Operator | None"] = relationship()
+
+    @property
+    def title(self) -> str:
+        """What operators call it."""
+        return self.person.name if self.person else f"chat {self.peer_id - GROUP_CHATS}"
+
+
+GROUP_CHATS = 2_000_000_000
+
+
+class Message(Base):
+    """One message of a conversation, in the order of `id`. `created_at` is VK's own time for what came in."""
+
+    __tablename__ = "message"
+    __table_args__ = (
+        UniqueConstraint("conversation_id", "cmid"),
+        Index(None, "conversation_id", "id"),
+        Index(None, "created_at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    conversation_id: Mapped[int] = mapped_column(ForeignKey("conversation.id", ondelete="CASCADE"))
+    direction: Mapped[Direction] = mapped_column(_choice(Direction))
+    author: Mapped[Author] = mapped_column(_choice(Author))
+    operator_id: Mapped[int | None] = mapped_column(ForeignKey("operator.id"))
+    # VK's number of the message within its dialog (`conversation_message_id`); an answer gets it when it is delivered
+    cmid: Mapped[int | None] = mapped_column(BigInteger)
+    text: Mapped[str] = mapped_column(Text, default="")
+    attachments: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    conversation: Mapped[Conversation] = relationship()
+    operator: Mapped["Operator | None"] = relationship()
+    deliveries: Mapped[list["Delivery"]] = relationship(back_populates="message", order_by="Delivery.id")
+
+
+class Event(Base):
+    """The inbox: everything VK told us, as it was told, before anything is done with it."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        # the same message may come twice: by the long poll and from the history that fills a gap, which has no event_id
+        UniqueConstraint("type", "peer_id", "cmid"),
+        Index(None, "state", "peer_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    event_id: Mapped[str | None] = mapped_column(String(100), unique=True)
+    type: Mapped[str] = mapped_column(String(50))
+    peer_id: Mapped[int | None] = mapped_column(BigInteger)
+    cmid: Mapped[int | None] = mapped_column(BigInteger)
+    raw: Mapped[dict[str, Any]]
+    state: Mapped[EventState] = mapped_column(_choice(EventState), default=EventState.NEW)
+    error: Mapped[str | None] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(default=0)
+    received_at: Mapped[datetime] = mapped_column(default=now)
+    done_at: Mapped[datetime | None]
+
+
+class Delivery(Base):
+    """The outbox: what is to be sent to VK. The stored `random_id` makes a repeat harmless (VK remembers it for an hour)."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (Index(None, "state", "next_try_at", "id"), Index(None, "peer_id", "state", "id"))
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    message_id: Mapped[int | None] = mapped_column(ForeignKey("message.id", ondelete="CASCADE"), index=True)
+    peer_id: Mapped[int] = mapped_column(BigInteger)
+    text: Mapped[str] = mapped_column(Text, default="")
+    keyboard: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    attachment: Mapped[str | None] = mapped_column(Text)
+    random_id: Mapped[int]
+    state: Mapped[DeliveryState] = mapped_column(_choice(DeliveryState), default=DeliveryState.PENDING)
+    attempts: Mapped[int] = mapped_column(default=0)
+    # while SENDING: when another worker may take it over from one that died
+    next_try_at: Mapped[datetime] = mapped_column(default=now)
+    first_tried_at: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
+    error_code: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    message: Mapped[Message | None] = relationship(back_populates="deliveries")
+
+
+class Cursor(Base):
+    """Where a reader of something endless has got to: the long poll's `ts`, under its community's number.
+
+    `epoch` fences the writes: a new leader raises it, and a deposed one can no longer write.
+    """
+
+    __tablename__ = "cursor"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    value: Mapped[str] = mapped_column(String(100))
+    epoch: Mapped[int] = mapped_column(default=0)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class Heartbeat(Base):
+    """A sign of life of each part that has no address to ask: who, when, and how it is."""
+
+    __tablename__ = "heartbeat"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+    problem: Mapped[str | None] = mapped_column(Text)
+
+
+class Operator(Base):
+    """Somebody who answers. Raising `session_version` ends all their sessions."""
+
+    __tablename__ = "operator"
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    login: Mapped[str] = mapped_column(String(100), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    password_hash: Mapped[str] = mapped_column(String(200))
+    role: Mapped[Role] = mapped_column(_choice(Role), default=Role.OPERATOR)
+    language: Mapped[str | None] = mapped_column(String(10))
+    active: Mapped[bool] = mapped_column(default=True)
+    session_version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Audit(Base):
+    """Who did what, when, and from where. Rows are only ever added."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "at", "id"),)
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+    operator_id: Mapped[int | None] = mapped_column(ForeignKey("operator.id"))
+    action: Mapped[str] = mapped_column(String(100))
+    target: Mapped[str | None] = mapped_column(String(200))
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    address: Mapped[str | None] = mapped_column(String(100))

@@ -1,0 +1,72 @@
+"""PostgreSQL's roles: each service logs in as its own, which may do what it needs and no more. Run at every migration."""
+
+from psycopg import Connection, sql
+
+from app.settings import Settings
+
+# the web answers and signs people in; the bot takes in and sends; the reports only read
+READ = ("SELECT",)
+WRITE = ("SELECT", "INSERT", "UPDATE", "DELETE")
+GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "web": {
+        "alembic_version": READ,
+        "person": READ,
+        "conversation": ("SELECT", "UPDATE"),
+        "message": ("SELECT", "INSERT", "UPDATE"),
+        "event": ("SELECT", "UPDATE"),
+        "delivery": ("SELECT", "INSERT", "UPDATE"),
+        "cursor": READ,
+        "heartbeat": READ,
+        "operator": ("SELECT", "INSERT", "UPDATE"),
+        "audit": ("SELECT", "INSERT"),
+    },
+    "bot": {
+        "alembic_version": READ,
+        "person": ("SELECT", "INSERT", "UPDATE"),
+        "conversation": ("SELECT", "INSERT", "UPDATE"),
+        "message": ("SELECT", "INSERT", "UPDATE"),
+        "event": ("SELECT", "INSERT", "UPDATE"),
+        "delivery": ("SELECT", "INSERT", "UPDATE"),
+        "cursor": WRITE,
+        "heartbeat": WRITE,
+    },
+    "reports": {
+        "alembic_version": READ,
+        "person": READ,
+        "conversation": READ,
+        "message": READ,
+        "event": READ,
+        "delivery": READ,
+        "cursor": READ,
+        "heartbeat": READ,
+    },
+}
+# a service needs an operator's name and nothing else of them: not the password's hash
+OPERATOR_NAMES = "id, name, role, active"
+
+
+def grant(connection: Connection, settings: Settings) -> None:
+    """Create the services' roles where a password for them is set, set the password, and give them exactly `GRANTS`."""
+    for role, tables in GRANTS.items():
+        password = getattr(settings, f"db_password_{role}")
+        if password is None:
+            continue
+        name = sql.Identifier(role)
+        # hashed on this side, so that the password itself cannot end up in the server's log
+        plain = password.get_secret_value().encode()
+        hashed = connection.pgconn.encrypt_password(plain, role.encode(), b"scram-sha-256").decode()
+        exists = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount
+        verb = sql.SQL("ALTER" if exists else "CREATE")
+        connection.execute(sql.SQL("{} ROLE {} LOGIN NOINHERIT PASSWORD {}").format(verb, name, hashed))
+        connection.execute(sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {}").format(name))
+        for table, rights in tables.items():
+            connection.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(", ".join(rights)), sql.Identifier(table), name))
+        if "operator" not in tables:
+            connection.execute(sql.SQL("GRANT SELECT ({}) ON operator TO {}").format(sql.SQL(OPERATOR_NAMES), name))
+        connection.execute(sql.SQL("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {}").format(name))
+    if settings.db_password_reports is not None:
+        connection.execute("ALTER ROLE reports SET default_transaction_read_only = on")
+        connection.execute("ALTER ROLE reports SET statement_timeout = '60s'")
+    database = sql.Identifier(connection.info.dbname)
+    connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(database))
+    connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
