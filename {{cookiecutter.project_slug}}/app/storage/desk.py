@@ -64,16 +64,19 @@ def answer(
     operator: Operator | None = None,
     keyboard: dict[str, Any] | None = None,
     attachment: str | None = None,
+    key: str | None = None,
 ) -> Message:
     """Write an answer, of `operator` or else of the bot, and put it into the outbox, in parts if VK would not take it whole.
 
     `keyboard` is VK's own structure; it goes with the last part, as does `attachment` ("photo{owner}_{id}_{key}").
+    `key` (up to 64 characters) is unique among messages: a second answer with it fails.
     """
     message = Message(
         conversation=conversation,
         direction=Direction.OUT,
         author=Author.OPERATOR if operator else Author.BOT,
         operator=operator,
+        key=key,
         text=text,
     )
     session.add(message)

@@ -191,6 +191,8 @@ class Message(Base):
     operator_id: Mapped[int | None] = mapped_column(ForeignKey("operator.id"))
     # VK's number of the message within its dialog (`conversation_message_id`); an answer gets it when it is delivered
     cmid: Mapped[int | None] = mapped_column(BigInteger)
+    # what its sender calls it: a form that is posted twice makes one answer
+    key: Mapped[str | None] = mapped_column(String(64), unique=True)
     text: Mapped[str] = mapped_column(Text, default="")
     attachments: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -132,6 +132,7 @@ def upgrade() -> None:
         sa.Column("author", sa.Enum("person", "bot", "operator", name="author", native_enum=False, length=20), nullable=False),
         sa.Column("operator_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("cmid", sa.BigInteger(), nullable=True),
+        sa.Column("key", sa.String(length=64), nullable=True),
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("attachments", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
@@ -141,6 +142,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["operator_id"], ["operator.id"], name=op.f("fk_message_operator_id_operator")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_message")),
         sa.UniqueConstraint("conversation_id", "cmid", name=op.f("uq_message_conversation_id_cmid")),
+        sa.UniqueConstraint("key", name=op.f("uq_message_key")),
     )
     with op.batch_alter_table("message", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_message_conversation_id_message_id"), ["conversation_id", "id"], unique=False)
