@@ -41,7 +41,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("data")
     listen: str = Field("127.0.0.1:8000", pattern=r"^[^:\s]+:\d{1,5}$")
-    reports_url: str = "http://127.0.0.1:8001"
+    reports_url: str | None = None
 
     database_url: str | None = None
     db_host: str | None = None
