@@ -1,0 +1,51 @@
+"""A VK of one's own: the part of its API that the bot uses, the long poll, and a page to chat with the bot in.
+
+For development and tests. `methods` and `vk` speak as VK does, `control` is the way in for people and tests,
+`store` remembers, `longpoll` waits, `script` runs `execute`.
+"""
+
+from flask import Flask, Response
+
+from app import log
+from app.sandbox.control import control
+from app.sandbox.state import Sandbox, sandbox
+from app.sandbox.vk import vk
+from app.settings import Settings, SettingsError, load
+from app.storage.engine import reachable
+
+UPLOAD_LIMIT = 50 * 1024 * 1024  # VK's, for a picture
+
+
+def check(settings: Settings) -> None:
+    """Raise `SettingsError` in production: whoever reaches this service can write as anybody."""
+    if settings.app_env == "production":
+        raise SettingsError("the sandbox is for development and tests: APP_ENV must not be production")
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI application; without `settings` they are read, and logs are set up, as the server's worker needs it."""
+    if settings is None:
+        settings = load()
+        log.setup(settings, "sandbox")
+    check(settings)
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = UPLOAD_LIMIT
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of the default provider, not of its base
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["sandbox"] = Sandbox(settings)
+    app.register_blueprint(vk)
+    app.register_blueprint(control)
+    app.add_url_rule("/healthz", view_func=healthz)
+    app.add_url_rule("/readyz", view_func=readyz)
+    return app
+
+
+def healthz() -> str:
+    """Alive."""
+    return "ok"
+
+
+def readyz() -> str | Response:
+    """Whether the sandbox's file answers."""
+    problem = reachable(sandbox().engine)
+    return "ok" if problem is None else Response(problem, 503, mimetype="text/plain")

@@ -1,0 +1,44 @@
+"""python -m app.sandbox"""
+
+import signal
+import socket
+import threading
+
+from flask import Flask
+
+from app import sandbox, service
+from app.settings import Settings
+
+# each waiting long poll holds a thread
+THREADS = 64
+
+
+def create_served_app() -> Flask:
+    """The application inside the server: when that is told to end, the long polls answer at once.
+
+    The server waits for requests in flight, and it sets its own handler after this; so the signal is read where Python
+    announces every signal, whoever handles it.
+    """
+    app = sandbox.create_app()
+    announced, announce = socket.socketpair()
+    announce.setblocking(False)
+    signal.set_wakeup_fd(announce.fileno())
+
+    def stop() -> None:
+        with announce:
+            while signal.SIGTERM not in (heard := announced.recv(64)) and signal.SIGINT not in heard:
+                pass
+        app.extensions["sandbox"].longpoll.stop()
+
+    threading.Thread(target=stop, daemon=True).start()
+    return app
+
+
+def main(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    sandbox.check(settings)
+    service.serve(settings, "app.sandbox.__main__:create_served_app", threads=THREADS)
+
+
+if __name__ == "__main__":
+    service.run("sandbox", main)

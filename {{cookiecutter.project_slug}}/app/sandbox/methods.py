@@ -1,0 +1,499 @@
+"""VK's methods, as far as the bot uses them. Each takes a `Call` and gives what stands under `response`."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from app.sandbox import keyboard as keyboards
+from app.sandbox import script, store
+from app.sandbox.state import Sandbox
+from app.sandbox.store import Message, Person, Photo, Press, compact
+
+TEXT_LIMIT = 4096
+PEERS_LIMIT = 100
+CALLS_LIMIT = 25
+ANSWER_LIMIT = 5 * 1024 * 1024
+CHATS = 2_000_000_000
+
+ERRORS = {
+    3: "Unknown method passed",
+    5: "User authorization failed",
+    6: "Too many requests per second",
+    8: "Invalid request",
+    12: "Unable to compile code",
+    13: "Runtime error occurred during code invocation",
+    15: "Access denied",
+    100: "One of the parameters specified was missing or invalid",
+    121: "Invalid hash",
+    901: "Can't send messages for users without permission",
+    911: "Keyboard format is invalid",
+    914: "Message is too long",
+    917: "You don't have access to this chat",
+}
+# what a community's long poll can report; the sandbox sends those that are 1
+REPORTED = ("message_new", "message_event", "message_allow", "message_deny")
+EVENTS = (
+    "audio_new",
+    "board_post_delete",
+    "board_post_edit",
+    "board_post_new",
+    "board_post_restore",
+    "donut_money_withdraw",
+    "donut_money_withdraw_error",
+    "donut_subscription_cancelled",
+    "donut_subscription_create",
+    "donut_subscription_expired",
+    "donut_subscription_price_changed",
+    "donut_subscription_prolonged",
+    "group_change_photo",
+    "group_change_settings",
+    "group_join",
+    "group_leave",
+    "group_officers_edit",
+    "lead_forms_new",
+    "market_comment_delete",
+    "market_comment_edit",
+    "market_comment_new",
+    "market_comment_restore",
+    "market_order_edit",
+    "market_order_new",
+    "message_allow",
+    "message_deny",
+    "message_edit",
+    "message_event",
+    "message_new",
+    "message_reaction_event",
+    "message_read",
+    "message_reply",
+    "message_typing_state",
+    "photo_comment_delete",
+    "photo_comment_edit",
+    "photo_comment_new",
+    "photo_comment_restore",
+    "photo_new",
+    "poll_vote_new",
+    "user_block",
+    "user_unblock",
+    "video_comment_delete",
+    "video_comment_edit",
+    "video_comment_new",
+    "video_comment_restore",
+    "video_new",
+    "wall_post_new",
+    "wall_reply_delete",
+    "wall_reply_edit",
+    "wall_reply_new",
+    "wall_reply_restore",
+    "wall_repost",
+    "wall_schedule_post_delete",
+    "wall_schedule_post_new",
+)
+PERMISSIONS = {"photos": 4, "messages": 4096, "docs": 131072, "manage": 262144}
+
+
+class ApiError(Exception):
+    """An answer under `error` instead of `response`."""
+
+    def __init__(self, code: int, detail: str = "") -> None:
+        self.code = code
+        self.message = f"{ERRORS[code]}: {detail}" if detail else ERRORS[code]
+        super().__init__(self.message)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a method: its parameters, all of them strings, and what it works on."""
+
+    sandbox: Sandbox
+    session: Session
+    base_url: str
+    params: Mapping[str, str]
+
+    def text(self, name: str, default: str = "") -> str:
+        """A parameter as it is."""
+        return self.params.get(name, default)
+
+    def number(self, name: str, default: int = 0) -> int:
+        """A whole number; raises error 100 for anything else."""
+        value = self.text(name) or str(default)
+        try:
+            return int(value)
+        except ValueError:
+            raise ApiError(100, f"{name} not integer") from None
+
+    def required(self, name: str) -> int:
+        """A whole number that must be there."""
+        if not self.text(name):
+            raise ApiError(100, f"{name} is a required parameter")
+        return self.number(name)
+
+    def numbers(self, name: str) -> list[int]:
+        """Whole numbers between commas."""
+        try:
+            return [int(part) for part in self.text(name).split(",") if part.strip()]
+        except ValueError:
+            raise ApiError(100, f"{name} not integer") from None
+
+    def flag(self, name: str) -> bool:
+        """A switch, off by default."""
+        return self.text(name).lower() in ("1", "true")
+
+    def count(self) -> tuple[int, int]:
+        """`offset` and `count`; a page has 20 items and at most 200."""
+        return self.number("offset"), min(self.number("count", 20), 200)
+
+    def group(self) -> int:
+        """The community's id; raises error 15 when another is asked for."""
+        group_id = self.sandbox.settings.vk_group_id
+        if self.number("group_id", group_id) != group_id:
+            raise ApiError(15, "no access to this group")
+        return group_id
+
+
+Method = Callable[[Call], Any]
+METHODS: dict[str, Method] = {}
+
+
+def _method(name: str) -> Callable[[Method], Method]:
+    def register(function: Method) -> Method:
+        METHODS[name] = function
+        return function
+
+    return register
+
+
+@_method("groups.getById")
+def _groups_get_by_id(call: Call) -> Any:
+    return {"groups": [_group(call)], "profiles": []}
+
+
+@_method("groups.getLongPollServer")
+def _groups_get_long_poll_server(call: Call) -> Any:
+    call.required("group_id")
+    key = call.session.get_one(store.Memory, "longpoll").value["key"]
+    return {"key": key, "server": f"{call.base_url}whp/{call.group()}", "ts": str(store.newest_event(call.session))}
+
+
+@_method("groups.getLongPollSettings")
+def _groups_get_long_poll_settings(call: Call) -> Any:
+    call.required("group_id")
+    call.group()
+    return {"api_version": store.API_VERSION, "events": {name: int(name in REPORTED) for name in EVENTS}, "is_enabled": True}
+
+
+@_method("groups.getTokenPermissions")
+def _groups_get_token_permissions(_call: Call) -> Any:
+    permissions = [{"name": name, "setting": setting} for name, setting in PERMISSIONS.items()]
+    return {"mask": sum(PERMISSIONS.values()), "permissions": permissions}
+
+
+@_method("users.get")
+def _users_get(call: Call) -> Any:
+    ids = [part.strip().removeprefix("id") for part in call.text("user_ids").split(",")]
+    wanted = [int(part) for part in ids if part.isdecimal()]
+    return [_profile(person) for person in call.session.scalars(select(Person).where(Person.id.in_(wanted)).order_by(Person.id))]
+
+
+@_method("messages.send")
+def _messages_send(call: Call) -> Any:
+    if not call.text("random_id"):
+        raise ApiError(100, "random_id is a required parameter")
+    many = call.numbers("peer_ids") or call.numbers("user_ids")
+    if len(many) > PEERS_LIMIT:
+        raise ApiError(100, f"peer_ids should contain at most {PEERS_LIMIT} items")
+    if many:
+        return [_sent_to_one_of_many(call, peer_id) for peer_id in many]
+    peer_id = call.number("peer_id") or call.number("user_id")
+    if not peer_id:
+        raise ApiError(100, "you should specify peer_id, user_id, domain, chat_id or user_ids param")
+    return _send(call, peer_id).id
+
+
+def _sent_to_one_of_many(call: Call, peer_id: int) -> dict[str, Any]:
+    try:
+        message = _send(call, peer_id)
+    except ApiError as error:
+        if error.code not in (901, 917):  # what is wrong with the message itself is wrong for all of them
+            raise
+        failure = {"code": error.code, "description": error.message}
+        return {"peer_id": peer_id, "message_id": 0, "conversation_message_id": 0, "error": failure}
+    return {"peer_id": peer_id, "message_id": message.id, "conversation_message_id": message.cmid}
+
+
+def _send(call: Call, peer_id: int) -> Message:
+    text, random_id = call.text("message"), call.number("random_id")
+    photos = _attached(call)
+    if not text.strip() and not photos:
+        raise ApiError(100, "message is empty or invalid")
+    if len(text) > TEXT_LIMIT:
+        raise ApiError(914)
+    keyboard = _keyboard(call)
+    person = _peer(call, peer_id)
+    if random_id and (sent := store.already_sent(call.session, person, random_id)):
+        return sent
+    message = store.add_message(
+        call.session,
+        person,
+        -call.group(),
+        text,
+        random_id=random_id,
+        keyboard=keyboard,
+        photo_ids=photos,
+        payload=call.text("payload") or None,
+    )
+    person.in_read = message.id
+    call.sandbox.show_typing(peer_id, on=False)
+    return message
+
+
+def _keyboard(call: Call) -> dict[str, Any] | None:
+    if not call.text("keyboard"):
+        return None
+    try:
+        keyboard = json.loads(call.text("keyboard"))
+    except ValueError:
+        raise ApiError(100, "keyboard contains incorrect JSON") from None
+    if found := keyboards.problem(keyboard):
+        raise ApiError(911, found)
+    return {"one_time": False, "inline": False, **keyboard, "author_id": -call.group()}
+
+
+def _attached(call: Call) -> list[int]:
+    """The ids of the photos in `attachment`: `photo{owner}_{id}` or `photo{owner}_{id}_{access_key}`, between commas."""
+    found = []
+    for name in filter(None, call.text("attachment").split(",")):
+        owner_id, _, rest = name.strip().removeprefix("photo").partition("_")
+        photo_id = rest.partition("_")[0]
+        photo = call.session.get(Photo, int(photo_id)) if photo_id.isdecimal() else None
+        if photo is None or str(photo.owner_id) != owner_id:
+            raise ApiError(100, f"attachment {name} is invalid")
+        found.append(photo.id)
+    return found
+
+
+def _peer(call: Call, peer_id: int) -> Person:
+    if peer_id > CHATS:
+        raise ApiError(917)
+    person = call.session.get(Person, peer_id)
+    if person is None or not person.allowed:
+        raise ApiError(901)
+    return person
+
+
+@_method("messages.getConversations")
+def _messages_get_conversations(call: Call) -> Any:
+    newest = select(Message.peer_id, func.max(Message.id).label("id")).group_by(Message.peer_id).subquery()
+    query = select(Person, Message).join(newest, newest.c.peer_id == Person.id).join(Message, Message.id == newest.c.id)
+    unread = Person.in_read < newest.c.id
+    match call.text("filter", "all"):
+        case "all":
+            pass
+        case "unread" | "unanswered":
+            query = query.where(unread)
+        case other:
+            raise ApiError(100, f"filter {other} is not supported")
+    if start := call.number("start_message_id"):
+        query = query.where(Message.id <= start)
+    offset, count = call.count()
+    rows = call.session.execute(query.order_by(Message.id.desc()).offset(offset).limit(count)).tuples().all()
+    answer: dict[str, Any] = {
+        "count": call.session.scalar(select(func.count()).select_from(query.subquery())),
+        "items": [
+            {"conversation": _conversation(call, person), "last_message": _message(call, message)} for person, message in rows
+        ],
+    }
+    if waiting := call.session.scalar(
+        select(func.count()).select_from(Person).join(newest, newest.c.peer_id == Person.id).where(unread)
+    ):
+        answer["unread_count"] = waiting
+    return answer | _extended(call, [person for person, _ in rows])
+
+
+@_method("messages.getHistory")
+def _messages_get_history(call: Call) -> Any:
+    peer_id = call.number("peer_id") or call.number("user_id")
+    if not peer_id:
+        raise ApiError(100, "peer_id is a required parameter")
+    person = call.session.get(Person, peer_id)
+    offset, count = call.count()
+    oldest_first = call.flag("rev")
+    of_peer = Message.peer_id == peer_id
+    if start := call.number("start_message_id"):
+        # VK counts the offset from this message, in the direction of reading; it may be negative
+        before: ColumnElement[bool] = Message.id < start if oldest_first else Message.id > start
+        offset += call.session.scalar(select(func.count()).where(of_peer, before)) or 0
+    order = Message.id.asc() if oldest_first else Message.id.desc()
+    rows = call.session.scalars(select(Message).where(of_peer).order_by(order).offset(max(offset, 0)).limit(count))
+    answer = {
+        "count": call.session.scalar(select(func.count()).where(of_peer)),
+        "items": [_message(call, message) for message in rows],
+    }
+    if call.flag("extended") and person:
+        answer["conversations"] = [_conversation(call, person)]
+    return answer | _extended(call, [person] if person else [])
+
+
+@_method("messages.markAsRead")
+def _messages_mark_as_read(call: Call) -> Any:
+    person = _peer(call, call.required("peer_id"))
+    newest = select(func.max(Message.id)).where(Message.peer_id == person.id)
+    if start := call.number("start_message_id"):
+        newest = newest.where(Message.id <= start)
+    person.in_read = max(person.in_read, call.session.scalar(newest) or 0)
+    return 1
+
+
+@_method("messages.setActivity")
+def _messages_set_activity(call: Call) -> Any:
+    if call.text("type", "typing") not in ("audiomessage", "file", "photo", "typing", "video"):
+        raise ApiError(100, "type is invalid")
+    person = _peer(call, call.number("peer_id") or call.required("user_id"))
+    call.sandbox.show_typing(person.id)
+    return 1
+
+
+@_method("messages.sendMessageEventAnswer")
+def _messages_send_message_event_answer(call: Call) -> Any:
+    peer_id, user_id = call.required("peer_id"), call.required("user_id")
+    press = call.session.get(Press, call.text("event_id"))
+    if press is None or press.answered or press.peer_id != peer_id or press.peer_id != user_id:
+        raise ApiError(100, "event_id is invalid")
+    try:
+        answer = json.loads(call.text("event_data") or "null")
+    except ValueError:
+        raise ApiError(100, "event_data contains incorrect JSON") from None
+    if answer is not None and (not isinstance(answer, dict) or "type" not in answer):
+        raise ApiError(100, "event_data is invalid")
+    press.answered, press.answer = True, answer
+    return 1
+
+
+@_method("photos.getMessagesUploadServer")
+def _photos_get_messages_upload_server(call: Call) -> Any:
+    return {"album_id": -64, "upload_url": f"{call.base_url}upload/photo", "user_id": 0, "group_id": call.group()}
+
+
+@_method("photos.saveMessagesPhoto")
+def _photos_save_messages_photo(call: Call) -> Any:
+    uploaded = call.text("photo")
+    if uploaded in ("", "[]"):
+        raise ApiError(100, "photo is undefined")
+    if call.text("hash") != store.upload_hash(uploaded):
+        raise ApiError(121)
+    photos = [call.session.get_one(Photo, each["photo"]) for each in json.loads(uploaded)]
+    for photo in photos:
+        photo.owner_id = -call.group()
+    return [store.photo_object(photo, call.base_url) for photo in photos]
+
+
+def named(name: str) -> Method:
+    """The method of this name; raises error 3 when there is none here."""
+    if name not in METHODS:
+        raise ApiError(3)
+    return METHODS[name]
+
+
+def answer(call: Call, name: str) -> dict[str, Any]:
+    """The whole answer: `{"response": …}`, for `execute` with `execute_errors`. Raises `ApiError`."""
+    return _execute(call) if name == "execute" else {"response": named(name)(call)}
+
+
+def _execute(call: Call) -> dict[str, Any]:
+    errors: list[dict[str, Any]] = []
+    calls = iter(range(CALLS_LIMIT))
+
+    def run(name: str, params: dict[str, Any]) -> Any:
+        if next(calls, None) is None:
+            raise ApiError(13, "too many api calls")
+        try:
+            return named(name)(replace(call, params=dict(_as_sent(params))))
+        except ApiError as error:
+            errors.append({"method": name, "error_code": error.code, "error_msg": error.message})
+            return False
+
+    if not call.text("code"):
+        raise ApiError(100, "code is a required parameter")
+    try:
+        response = script.run(call.text("code"), run, dict(call.params))
+    except script.CompileError as error:
+        raise ApiError(12, str(error)) from None
+    except script.ScriptError as error:
+        raise ApiError(13, str(error)) from None
+    if len(compact(response).encode()) > ANSWER_LIMIT:
+        raise ApiError(13, "response size is too big")
+    if not errors:
+        return {"response": response}
+    # VK repeats the last error at the end, as that of `execute` itself
+    return {"response": response, "execute_errors": [*errors, {**errors[-1], "method": "execute"}]}
+
+
+def _as_sent(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Values of a script as they would have come in a form."""
+    for name, value in params.items():
+        match value:
+            case None:
+                continue
+            case bool():
+                yield name, str(int(value))
+            case list():
+                yield name, ",".join(str(item) for item in value)
+            case dict():
+                yield name, compact(value)
+            case _:
+                yield name, str(value)
+
+
+def _group(call: Call) -> dict[str, Any]:
+    group_id = call.group()
+    return {
+        "id": group_id,
+        "name": call.sandbox.settings.app_name,
+        "screen_name": f"club{group_id}",
+        "is_closed": 0,
+        "type": "page",
+    }
+
+
+def _profile(person: Person) -> dict[str, Any]:
+    return {
+        "id": person.id,
+        "first_name": person.first_name,
+        "last_name": person.last_name,
+        "can_access_closed": True,
+        "is_closed": False,
+    }
+
+
+def _message(call: Call, message: Message) -> dict[str, Any]:
+    return store.message_object(call.session, message, call.base_url)
+
+
+def _conversation(call: Call, person: Person) -> dict[str, Any]:
+    of_peer = Message.peer_id == person.id
+    last = call.session.scalar(select(func.max(Message.id)).where(of_peer)) or 0
+    shape: dict[str, Any] = {
+        "peer": {"id": person.id, "type": "user", "local_id": person.id},
+        "version": 10_000_000 + last,
+        "last_message_id": last,
+        "last_conversation_message_id": person.last_cmid,
+        "in_read": person.in_read,
+        "out_read": last,  # the person has the dialog open
+        "sort_id": {"major_id": 0, "minor_id": last},
+        "important": False,
+        "unanswered": person.in_read < last,
+        "can_write": {"allowed": True} if person.allowed else {"allowed": False, "reason": 901},
+    }
+    unread = select(func.count()).where(of_peer, Message.from_id > 0, Message.id > person.in_read)
+    if waiting := call.session.scalar(unread):
+        shape["unread_count"] = waiting
+    return shape
+
+
+def _extended(call: Call, persons: list[Person]) -> dict[str, Any]:
+    if not call.flag("extended"):
+        return {}
+    return {"profiles": [_profile(person) for person in persons], "groups": [_group(call)]}

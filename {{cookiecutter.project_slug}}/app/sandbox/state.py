@@ -1,0 +1,84 @@
+"""What the running sandbox is made of, and the settings that its control API changes."""
+
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from flask import current_app
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from app.sandbox.longpoll import LongPoll
+from app.sandbox.store import Memory, open_store
+from app.settings import Settings
+
+TYPING_SECONDS = 10  # how long VK shows "typing"
+
+
+class Behaviour(BaseModel):
+    """How the sandbox treats its caller. The faults to be injected will be fields of this, too."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests_per_second: int | None = Field(20, gt=0)
+    latency_ms: int = Field(0, ge=0, le=60_000)
+    token: str | None = None
+
+
+class Sandbox:
+    """The parts, made once per process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.engine: Engine = open_store(settings)
+        self.longpoll = LongPoll(self.engine, settings.vk_group_id)
+        self._typing: dict[int, float] = {}
+        self._accepted: defaultdict[str, deque[float]] = defaultdict(deque)
+        self._counting = threading.Lock()
+        with Session(self.engine) as session:
+            stored = session.get(Memory, "behaviour")
+            self.behaviour = Behaviour.model_validate(stored.value if stored else {})
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session whose work is committed, and seen by the long poll, at the end."""
+        with Session(self.engine) as session, session.begin():
+            yield session
+        self.longpoll.wake()
+
+    def behave(self, changes: dict[str, object]) -> Behaviour:
+        """Change some of the settings and remember them. Raises `pydantic.ValidationError`."""
+        behaviour = Behaviour.model_validate({**self.behaviour.model_dump(), **changes})
+        with self.transaction() as session:
+            session.merge(Memory(name="behaviour", value=behaviour.model_dump()))
+        self.behaviour = behaviour
+        return behaviour
+
+    def admit(self, token: str) -> bool:
+        """Whether this request of the token is within its limit for any one second."""
+        limit = self.behaviour.requests_per_second
+        with self._counting:
+            accepted, at = self._accepted[token], time.monotonic()
+            while accepted and accepted[0] <= at - 1:
+                accepted.popleft()
+            if limit is not None and len(accepted) >= limit:
+                return False
+            accepted.append(at)
+            return True
+
+    def show_typing(self, peer_id: int, *, on: bool = True) -> None:
+        """Show this person that the community is writing, for as long as VK does; or stop it."""
+        self._typing[peer_id] = time.monotonic() + TYPING_SECONDS if on else 0
+
+    def is_typing(self, peer_id: int) -> bool:
+        """Whether this person sees that the community is writing."""
+        return self._typing.get(peer_id, 0) > time.monotonic()
+
+
+def sandbox() -> Sandbox:
+    """The sandbox of the application that answers this request."""
+    return cast(Sandbox, current_app.extensions["sandbox"])
