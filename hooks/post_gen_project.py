@@ -1,0 +1,24 @@
+"""Removes what was not chosen: only what the template itself brings, so that a second run changes nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+ANSWERS = json.loads(r'{{ cookiecutter | tojson }}')  # fmt: skip
+
+UNCHOSEN = {
+    "bot": ["app/bot", "app/sandbox", "requirements/bot.*", "requirements/sandbox.*", "tests/test_bot*", "tests/test_sandbox*"],
+    "reports": ["app/reports", "requirements/reports.*", "tests/test_reports*"],
+}
+CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}
+
+patterns = [pattern for part, paths in UNCHOSEN.items() if not ANSWERS[part] for pattern in paths]
+patterns += [path for ci, path in CI.items() if ci != ANSWERS["ci"]]
+for path in [path for pattern in patterns for path in Path().glob(pattern)]:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+for folder in (Path(".github/workflows"), Path(".github")):
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
