@@ -1,0 +1,171 @@
+"""The pages, charts and files of the reports, fetched by web, which looks after login and layout."""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from babel.dates import format_interval
+from flask import Flask, abort, jsonify, render_template, request, send_file
+from flask_babel import Babel, format_date, format_decimal, get_locale, gettext
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
+
+from app import log
+from app.reports import bundle, charts, figures
+from app.reports.figures import Period
+from app.settings import Settings, load
+from app.storage.engine import make_engine, readiness
+from app.storage.models import now
+
+LANGUAGES = ("ru", "en")
+PRESETS = (7, 30, 90)  # days
+DEFAULT = 30
+FREE = ("healthz", "readyz")  # asked by the container's health check, which has no token
+A_YEAR = 365 * 86400  # seconds
+STYLE = Path(__file__).parent / "static" / "reports.css"
+
+CHARTS: dict[str, Callable[[Connection, Period], charts.Spec]] = {
+    "messages": lambda connection, period: charts.messages(figures.traffic(connection, period)),
+    "response": lambda connection, period: charts.response(figures.responses(connection, period)),
+}
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI application. Without `settings`, as the server calls it in its worker, it reads them and sets the logs up."""
+    if settings is None:
+        settings = load()
+        log.setup(settings, "reports")
+    app = Flask(__name__, static_folder=None)
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]  # Flask's own provider has it, the type it declares has not
+    Babel(app, locale_selector=lambda: _language(settings))
+    app.jinja_env.filters |= {"number": format_decimal, "date": format_date, "day": charts.day_name, "duration": charts.duration}
+    engine = make_engine(settings.database).execution_options(read_only=True)
+    token = settings.secret("reports_token").encode()
+    style, script = _style_name(), bundle.name()
+    assets = {style: STYLE, script: bundle.prepare(settings.data_dir / "reports")}
+
+    @app.before_request
+    def let_in() -> None:
+        """Only web knows the token."""
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
+        if request.endpoint not in FREE and not hmac.compare_digest(given, token):
+            abort(401)
+
+    @app.get("/healthz")
+    def healthz() -> str:
+        return "ok"
+
+    @app.get("/readyz")
+    def readyz() -> tuple[str, int]:
+        problem = readiness(engine)
+        return (problem, 503) if problem else ("ok", 200)
+
+    @app.get("/")
+    def overview() -> Response:
+        period, at = _period(settings), now()
+        with engine.connect() as connection:
+            traffic = figures.traffic(connection, period)
+            responses = figures.responses(connection, period)
+            backlog = figures.backlog(connection)
+        return _fragment(
+            "overview.html",
+            gettext("Reports"),
+            presets=PRESETS,
+            period=period,
+            interval=format_interval(period.first, period.last, "yMMMMd", locale=get_locale()),
+            traffic=traffic,
+            total=sum(traffic.values(), figures.Traffic()),
+            busiest=max(traffic, key=lambda day: traffic[day].people),
+            responses=responses,
+            backlog=backlog,
+            oldest=(at - backlog.oldest).total_seconds() if backlog.oldest else None,
+            style=style,
+            script=script,
+        )
+
+    @app.get("/charts/<name>.json")
+    def chart(name: str) -> Response:
+        return _conditional(jsonify(spec(name)))
+
+    @app.get("/charts/<name>.png")
+    def picture(name: str) -> Response:
+        return _conditional(Response(charts.picture(spec(name)), mimetype="image/png"))
+
+    def spec(name: str) -> charts.Spec:
+        if name not in CHARTS:
+            abort(404)
+        period = _period(settings)
+        with engine.connect() as connection:
+            return CHARTS[name](connection, period)
+
+    @app.get("/static/<name>")
+    def static(name: str) -> Response:
+        if name not in assets:
+            abort(404)
+        response = send_file(assets[name], max_age=A_YEAR)
+        response.cache_control.immutable = True
+        return response
+
+    @app.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        match error.code:
+            case 400 if error.description:
+                text = error.description
+            case 401:
+                text = gettext("The reports are read through the inbox.")
+            case 404:
+                text = gettext("There is no such page.")
+            case _:
+                text = gettext("Something went wrong here; the log of the reports says what.")
+        return _problem(text, error.code or 500)
+
+    @app.errorhandler(SQLAlchemyError)
+    def no_database(error: SQLAlchemyError) -> Response:
+        structlog.get_logger().warning(f"no figures: {str(error).splitlines()[0]}")
+        return _problem(gettext("The database does not answer at the moment. Try again in a minute."), 503)
+
+    return app
+
+
+def _style_name() -> str:
+    """The style sheet's name, which changes with what is in it."""
+    return f"reports-{hashlib.sha256(STYLE.read_bytes()).hexdigest()[:16]}.css"
+
+
+def _language(settings: Settings) -> str:
+    asked = request.headers.get("X-Language")
+    return asked if asked in LANGUAGES else settings.app_language
+
+
+def _period(settings: Settings) -> Period:
+    """The period that the address asks for; ends the request with 400 when it asks for another than the presets."""
+    days = request.args.get("days", str(DEFAULT))
+    if days not in map(str, PRESETS):
+        presets = ", ".join(map(str, PRESETS))
+        abort(400, gettext("There is no report for this number of days; choose one of %(presets)s.", presets=presets))
+    return Period.until(now(), int(days), settings.zone)
+
+
+def _fragment(template: str, title: str, status: int = 200, **values: Any) -> Response:
+    """A part of a page, which web puts into its layout."""
+    response = Response(render_template(template, title=title, **values), status, mimetype="text/html")
+    response.headers["X-Title"] = quote(title)
+    return response
+
+
+def _problem(text: str, status: int) -> Response:
+    return _fragment("problem.html", gettext("Reports"), status, text=text)
+
+
+def _conditional(response: Response) -> Response:
+    """Answers 304 when the browser has it already; it asks each time, because the figures change."""
+    response.add_etag()
+    response.cache_control.private = True
+    response.cache_control.no_cache = True
+    return response.make_conditional(request)
