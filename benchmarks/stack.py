@@ -40,7 +40,10 @@ def main() -> None:
         compose = ["docker", "compose", "--project-name", NAME]
         run("make", "init")
         try:
-            figures = {"build_seconds": run(*compose, "build", "--no-cache"), "start_seconds": run(*compose, "up", "--detach", "--wait")}
+            figures = {
+                "build_seconds": run(*compose, "build", "--no-cache"),
+                "start_seconds": run(*compose, "up", "--detach", "--wait"),
+            }
             print(f"idling for {IDLE} s", file=sys.stderr)
             time.sleep(IDLE)
             report({**figures, **measure()})
