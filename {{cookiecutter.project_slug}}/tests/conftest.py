@@ -1,4 +1,7 @@
-"""A fresh, migrated database for each test: SQLite always, and a real PostgreSQL where a Docker engine answers."""
+"""What tests share: a fresh, migrated database for each, and one browser for all.
+
+The database is SQLite always, and a real PostgreSQL where a Docker engine answers.
+"""
 
 import os
 import shutil
@@ -11,6 +14,7 @@ from uuid import uuid4
 import docker
 import psycopg
 import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
 from sqlalchemy import Engine, make_url
 from testcontainers.community.postgres import PostgresContainer
 from testcontainers.core.config import testcontainers_config
@@ -96,3 +100,23 @@ def engine(settings: Settings) -> Iterator[Engine]:
     engine = make_engine(settings.database)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium: the system's, else the one that `playwright install chromium` brought."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        try:
+            # as root Chromium has no sandbox; its own calls home are switched off
+            options = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+            browser = playwright.chromium.launch(executable_path=found, args=options)
+        except Error as error:
+            problem = (
+                f"no Chromium ({error.message.splitlines()[0]}): install your system's, or run `playwright install chromium`"
+            )
+            if os.environ.get("CI"):
+                pytest.fail(problem)
+            pytest.skip(problem)
+        yield browser
+        browser.close()

@@ -1,12 +1,11 @@
-"""Stacks and a browser, each started once and shared by the tests that do no harm to it."""
+"""Stacks, each started once and shared by the tests that do no harm to it."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.conftest import need_docker
 from tests.e2e.stack import Containers, Processes, Stack
@@ -41,26 +40,6 @@ def stack(request: pytest.FixtureRequest) -> Stack:
     """The same tests run on both."""
     stack: Stack = request.getfixturevalue(request.param)
     return stack
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium: the system's, else the one that `playwright install chromium` brought."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        try:
-            # as root Chromium has no sandbox; its own calls home are switched off
-            options = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-            browser = playwright.chromium.launch(executable_path=found, args=options)
-        except Error as error:
-            problem = (
-                f"no Chromium ({error.message.splitlines()[0]}): install your system's, or run `playwright install chromium`"
-            )
-            if os.environ.get("CI"):
-                pytest.fail(problem)
-            pytest.skip(problem)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
