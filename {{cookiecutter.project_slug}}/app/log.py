@@ -20,6 +20,11 @@ def redact(text: str) -> str:
     return _TOKENS.sub("***", _SECRETS.sub(r"\1\2***", text))
 
 
+def one_line(error: BaseException) -> str:
+    """The error's kind and the first line of its text, without secrets."""
+    return redact(f"{type(error).__name__}: {error}".splitlines()[0])
+
+
 def _redact_all(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
 
