@@ -1,0 +1,215 @@
+"""VK as the bot uses it: calls with time limits and under VK's rate, errors sorted by what is to be done about them."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import Any
+
+import requests
+from jconfig import MemoryConfig
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
+from vk_api import VkApi
+from vk_api.exceptions import ApiError, ApiHttpError
+
+from app.log import redact
+from app.settings import Settings, SettingsError
+from app.storage.models import Delivery
+
+API_VERSION = "5.199"
+API_HOST = "https://api.vk.ru"  # vk_api has it written into its code
+RATE = 19.5  # calls a second; VK refuses more than 20 of a community's token
+TIMEOUT = (3.05, 15)  # seconds to connect, and between two bytes of an answer
+POLL_WAIT = 25  # seconds that VK holds a long poll without news
+
+
+class Fault(StrEnum):
+    """What is to be done about an error of VK."""
+
+    RETRY = "retry"
+    SLOW = "slow"
+    TOKEN = "token"  # noqa: S105 - a word, not a secret
+    PEER = "peer"
+    OURS = "ours"
+
+
+_FAULTS = {
+    **dict.fromkeys((1, 6, 10, 36, 43), Fault.RETRY),
+    **dict.fromkeys((9, 29), Fault.SLOW),
+    **dict.fromkeys((5, 14, 15, 17, 25, 27, 28), Fault.TOKEN),
+    **dict.fromkeys((7, 900, 901, 902, 936, 945, 950), Fault.PEER),
+}
+_PERHAPS_DONE = {1, 10, 36}  # errors inside VK, which may come after the work was done
+
+
+class VkError(Exception):
+    """VK did not do what it was asked, or did not say that it did; the text is one line without secrets.
+
+    `code` is VK's own, None when there was no readable answer. `unsure`: it may have been done all the same.
+    """
+
+    def __init__(self, text: str, code: int | None = None, *, unsure: bool = False) -> None:
+        super().__init__(redact(text))
+        self.code = code
+        self.unsure = unsure or code in _PERHAPS_DONE
+
+    @property
+    def fault(self) -> Fault:
+        """What is to be done; a code that nobody knows would only be repeated in vain, so it counts as ours."""
+        return Fault.RETRY if self.code is None else _FAULTS.get(self.code, Fault.OURS)
+
+
+# a sent message's number within its dialog, None where VK does not tell it; or why the message was not sent
+SendResult = int | VkError | None
+
+
+class Bucket:
+    """Lets at most `rate` calls a second through, evenly, from all threads together."""
+
+    def __init__(self, rate: float = RATE) -> None:
+        self._period = 1 / rate
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def take(self) -> None:
+        """Return when it is this caller's turn."""
+        with self._lock:
+            turn = max(self._next, time.monotonic())
+            self._next = turn + self._period
+        time.sleep(max(0.0, turn - time.monotonic()))
+
+
+class _Session(requests.Session):
+    """Requests that wait for their turn and never for ever: vk_api sets no time limit."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        super().__init__()
+        self._bucket = bucket
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        self._bucket.take()
+        return super().request(*args, **{"timeout": TIMEOUT, **kwargs})
+
+
+class _Elsewhere(HTTPAdapter):
+    """Sends what is meant for VK's API to another address: the sandbox."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url.rstrip("/")
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        request.url = self._url + str(request.url).removeprefix(API_HOST)
+        return super().send(request, *args, **kwargs)
+
+
+class Vk:
+    """One line to VK. vk_api holds a lock through a call, so every thread has a line of its own; the bucket is common."""
+
+    def __init__(self, settings: Settings, bucket: Bucket) -> None:
+        self._session = _Session(bucket)
+        self._api = VkApi(token=settings.secret("vk_token"), api_version=API_VERSION, session=self._session, config=MemoryConfig)
+        # the bucket keeps the rate, and the loops decide about errors: vk_api would repeat code 6 until the stack is full
+        self._api.RPS_DELAY = 0
+        self._api.error_handlers.clear()
+        if settings.vk_api_url:
+            if settings.app_env == "production":
+                raise SettingsError("VK_API_URL is for development; remove it from .env, or set APP_ENV=development")
+            self._session.mount(f"{API_HOST}/", _Elsewhere(settings.vk_api_url))
+            self._session.trust_env = False  # a proxy has no way to an address of this machine
+
+    def call(self, method: str, **values: Any) -> Any:
+        """The `response` of an API method. Raises `VkError`."""
+        return self._answer(method, values)["response"]
+
+    def send(self, deliveries: Sequence[Delivery]) -> list[SendResult]:
+        """Send up to 25 messages with one `execute`: what became of each.
+
+        Raises `VkError` when the call failed as a whole.
+        """
+        calls = ",".join(f"API.messages.send({_literal(_send_values(row))})" for row in deliveries)
+        answer = self._answer("execute", {"code": f"return [{calls}];"})
+        results, errors = answer["response"], iter(answer.get("execute_errors", []))
+        if not isinstance(results, list) or len(results) != len(deliveries):
+            raise _unreadable("execute")
+        return [_send_result(result, errors) for result in results]
+
+    def poll(self, server: str, key: str, ts: str) -> dict[str, Any]:
+        """What the long poll says next: `{"ts", "updates"}` or `{"failed"}`. Raises `VkError`."""
+        values = {"act": "a_check", "key": key, "ts": ts, "wait": str(POLL_WAIT)}
+        try:
+            response = self._session.get(server, params=values, timeout=(TIMEOUT[0], POLL_WAIT + 10))
+            response.raise_for_status()
+            answer = response.json()
+        except (requests.RequestException, ValueError) as error:
+            raise _no_answer("the long poll", error) from None
+        if not isinstance(answer, dict) or not ("failed" in answer or {"ts", "updates"} <= answer.keys()):
+            raise _unreadable("the long poll")
+        return answer
+
+    def _answer(self, method: str, values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer = self._api.method(method, values, raw=True)
+        except ApiError as error:
+            # vk_api's error carries the token, so it goes no further
+            raise _refusal(error.code, str(error.error.get("error_msg"))) from None
+        except (ApiHttpError, requests.RequestException, ValueError, KeyError, TypeError) as error:
+            raise _no_answer(method, error) from None
+        if not isinstance(answer, dict) or "response" not in answer:
+            raise _unreadable(method)
+        return answer
+
+
+def _refusal(code: int, text: str) -> VkError:
+    error = VkError(f"VK error {code}: {text}", code)
+    if error.fault is Fault.TOKEN:
+        return VkError(f"VK refuses the token ({code}: {text}); put the community's token into the secret vk_token", code)
+    return error
+
+
+def _no_answer(what: str, error: Exception) -> VkError:
+    """One short line for an error of the network: the libraries' own texts hold addresses, keys and object numbers."""
+    if isinstance(error, ApiHttpError):
+        return VkError(f"VK answers {what} with HTTP status {error.response.status_code}", unsure=True)
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return VkError(f"VK answers {what} with HTTP status {error.response.status_code}")
+    if isinstance(error, ValueError | KeyError | TypeError):
+        return _unreadable(what)
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    never_left = isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
+    return VkError(f"VK does not answer ({what}: {type(error).__name__})", unsure=not never_left)
+
+
+def _unreadable(what: str) -> VkError:
+    return VkError(f"VK's answer to {what} cannot be read", unsure=True)
+
+
+def _send_values(row: Delivery) -> dict[str, Any]:
+    """The list form, `peer_ids`, is the one whose answer has the `conversation_message_id`."""
+    values = {"peer_ids": str(row.peer_id), "random_id": row.random_id, "message": row.text}
+    if row.keyboard is not None:
+        values["keyboard"] = _literal(row.keyboard)
+    if row.attachment:
+        values["attachment"] = row.attachment
+    return values
+
+
+def _literal(value: Any) -> str:
+    """A literal of VKScript. It is JSON: no text can end its string. The two line ends that JSON allows raw, scripts do not."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _send_result(result: Any, errors: Iterator[Any]) -> SendResult:
+    """One result of an `execute`. A refused call is `false`, and its error is the next of the list; or the error is inside."""
+    if result is False:
+        error: dict[str, Any] = next(errors, {})
+        return (
+            _refusal(error["error_code"], str(error.get("error_msg"))) if "error_code" in error else VkError("VK gives no reason")
+        )
+    item = result[0] if isinstance(result, list) and result else {}
+    if "error" in item:
+        return _refusal(item["error"]["code"], str(item["error"].get("description")))
+    return item.get("conversation_message_id") or None

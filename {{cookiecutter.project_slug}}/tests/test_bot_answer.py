@@ -1,0 +1,226 @@
+"""The inbox: how events get in, and how they become conversations and answers."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from app.bot.answer import answer_next
+from app.bot.dialog import dialog as story
+from app.bot.talk import Action, Ask, Dialog, HandOver, Incoming, Keyboard, Reply
+from app.bot.texts import load_texts
+from app.storage import desk
+from app.storage.inbox import add_events
+from app.storage.models import (
+    GROUP_CHATS,
+    Conversation,
+    ConversationStatus,
+    Delivery,
+    Direction,
+    Event,
+    EventState,
+    Message,
+    Person,
+)
+
+TEXTS = load_texts("ru")
+ANNA = 101
+
+
+def wrote(text: str, cmid: int, *, peer_id: int = ANNA, from_id: int = ANNA, **more: Any) -> dict[str, Any]:
+    message = {
+        "peer_id": peer_id,
+        "from_id": from_id,
+        "conversation_message_id": cmid,
+        "date": 1_750_000_000,
+        "text": text,
+        **more,
+    }
+    return {
+        "type": "message_new",
+        "event_id": f"{peer_id}-{cmid}",
+        "group_id": 1,
+        "v": "5.199",
+        "object": {"message": message | more},
+    }
+
+
+def add(engine: Engine, *updates: Any) -> None:
+    with Session(engine) as session, session.begin():
+        add_events(session, updates)
+
+
+def answer_all(engine: Engine, dialog: Dialog = story, names: dict[int, tuple[str, str]] | None = None) -> None:
+    while answer_next(engine, dialog, TEXTS, names or {}):
+        pass
+
+
+def get(engine: Engine, table: Any) -> Sequence[Any]:
+    with Session(engine) as session:
+        return session.scalars(select(table).order_by(table.id)).all()
+
+
+def test_a_message_becomes_a_conversation_with_an_answer(engine: Engine) -> None:
+    add(engine, wrote("Начать", 1))
+    answer_all(engine, names={ANNA: ("Анна", "Смирнова")})
+    (person,) = get(engine, Person)
+    (conversation,) = get(engine, Conversation)
+    message, reply = get(engine, Message)
+    (delivery,) = get(engine, Delivery)
+    assert person.name == "Анна Смирнова"
+    assert (conversation.peer_id, conversation.status, conversation.unread) == (ANNA, ConversationStatus.BOT, 1)
+    assert (message.text, message.cmid, message.created_at.year) == ("Начать", 1, 2025)
+    assert reply.text == delivery.text == TEXTS.greeting.replace("{name}", ", Анна")
+    assert delivery.keyboard["buttons"]
+    assert [event.state for event in get(engine, Event)] == [EventState.DONE]
+
+
+def test_a_name_comes_later_if_vk_does_not_tell_it_at_once(engine: Engine) -> None:
+    add(engine, wrote("Начать", 1))
+    answer_all(engine)
+    add(engine, wrote("Начать", 2))
+    answer_all(engine, names={ANNA: ("Анна", "Смирнова")})
+    assert [person.name for person in get(engine, Person)] == ["Анна Смирнова"]
+
+
+def test_an_event_that_comes_again_is_left_out(engine: Engine) -> None:
+    message = wrote("Начать", 1)
+    from_history = {"type": "message_new", "object": message["object"]}
+    add(engine, message, message)
+    add(engine, from_history, {**message, "event_id": "another"}, wrote("ещё", 2))
+    answer_all(engine)
+    assert [event.cmid for event in get(engine, Event)] == [1, 2]
+    assert [row.text for row in get(engine, Message) if row.direction == Direction.IN] == ["Начать", "ещё"]
+
+
+def test_what_cannot_be_read_is_set_aside_alone(engine: Engine) -> None:
+    nothing: dict[str, Any] = {"type": "message_new", "event_id": "x", "object": {}}
+    large = wrote("", 1, peer_id=2**63)
+    add(
+        engine, wrote("Начать", 1), nothing, "?", None, {"event_id": 7}, large, {"type": "t" * 51, "object": {}}, wrote("меню", 2)
+    )
+    answer_all(engine)
+    states = [event.state for event in get(engine, Event)]
+    assert states == [EventState.DONE, *[EventState.FAILED] * 6, EventState.DONE]
+    reasons = [event.error for event in get(engine, Event) if event.state == EventState.FAILED]
+    assert all(reason.startswith("not in VK's form: ") for reason in reasons)
+    assert get(engine, Event)[2].raw == {"update": "?"}
+
+
+def test_characters_that_a_database_refuses_do_no_harm(engine: Engine) -> None:
+    add(engine, wrote("а\0б\ud800в", 1, geo={"x\0": [float("nan"), float("inf"), 1.5]}))
+    answer_all(engine)
+    assert get(engine, Message)[0].text == "аб?в"
+    assert get(engine, Event)[0].raw["object"]["message"]["geo"] == {"x": [None, None, 1.5]}
+
+
+def test_what_the_bot_does_not_act_on_is_only_kept(engine: Engine) -> None:
+    add(engine, {"type": "wall_post_new", "event_id": "w", "object": {"id": 1}})
+    (event,) = get(engine, Event)
+    assert (event.state, event.raw["object"]) == (EventState.DONE, {"id": 1})
+
+
+def test_an_exception_in_the_dialog_sets_its_event_aside_and_nothing_else(engine: Engine) -> None:
+    fragile = Dialog()
+
+    @fragile.otherwise
+    def _(message: Incoming) -> Sequence[Action]:
+        if message.text == "b":
+            raise RuntimeError("the story is broken here\nand there")
+        return [Reply(f"heard {message.text}")]
+
+    add(engine, wrote("a", 1), wrote("b", 2), wrote("c", 3))
+    answer_all(engine, fragile)
+    first, broken, last = get(engine, Event)
+    assert (first.state, broken.state, last.state) == (EventState.DONE, EventState.FAILED, EventState.DONE)
+    assert broken.error == "RuntimeError: the story is broken here"
+    assert [row.text for row in get(engine, Message)] == ["a", "heard a", "c", "heard c"]
+    assert [row.text for row in get(engine, Delivery)] == ["heard a", "heard c"]
+    assert get(engine, Conversation)[0].unread == 2
+
+
+def test_a_handler_that_returns_nonsense_leaves_nothing_half_written(engine: Engine) -> None:
+    wrong = Dialog()
+    wrong.otherwise(lambda _: [Reply("first"), Reply("second", Keyboard([[]]))])
+    add(engine, wrote("a", 1))
+    answer_all(engine, wrong)
+    assert [event.state for event in get(engine, Event)] == [EventState.FAILED]
+    assert list(get(engine, Message)) == list(get(engine, Delivery)) == list(get(engine, Conversation)) == []
+
+
+def test_a_step_is_remembered_and_left(engine: Engine) -> None:
+    asking = Dialog()
+    asking.otherwise(lambda _: [Reply("your number?"), Ask("number", {"from": "otherwise"})])
+    asking.step("number")(lambda message: [Reply(f"{message.text} {message.form['from']}")])
+    add(engine, wrote("hello", 1))
+    answer_all(engine, asking)
+    assert get(engine, Conversation)[0].step == "number"
+    add(engine, wrote("5", 2))
+    answer_all(engine, asking)
+    (conversation,) = get(engine, Conversation)
+    assert (conversation.step, conversation.form) == (None, {})
+    assert [row.text for row in get(engine, Delivery)] == ["your number?", "5 otherwise"]
+
+
+def test_the_bot_is_silent_while_operators_have_the_word_and_not_after(engine: Engine) -> None:
+    echo = Dialog()
+    echo.otherwise(lambda message: [Reply(message.text)])
+    echo.command("human")(lambda _: [HandOver("delivery")])
+    add(engine, wrote("human", 1), wrote("are you there?", 2))
+    answer_all(engine, echo)
+    (conversation,) = get(engine, Conversation)
+    assert (conversation.status, conversation.topic, conversation.unread) == (ConversationStatus.OPEN, "delivery", 2)
+    assert list(get(engine, Delivery)) == []
+    with Session(engine) as session, session.begin():
+        desk.close(session.get_one(Conversation, conversation.id))
+    add(engine, wrote("again", 3))
+    answer_all(engine, echo)
+    assert get(engine, Conversation)[0].status == ConversationStatus.BOT
+    assert [row.text for row in get(engine, Delivery)] == ["again"]
+
+
+def test_a_group_chat_is_stored_and_not_answered(engine: Engine) -> None:
+    add(engine, wrote("Начать", 1, peer_id=GROUP_CHATS + 5))
+    answer_all(engine)
+    (conversation,) = get(engine, Conversation)
+    assert (conversation.person_id, conversation.unread) == (None, 1)
+    assert list(get(engine, Delivery)) == list(get(engine, Person)) == []
+
+
+def test_consent_is_taken_back_and_given(engine: Engine) -> None:
+    def reachable() -> list[bool]:
+        answer_all(engine)
+        return [person.reachable for person in get(engine, Person)]
+
+    add(engine, {"type": "message_deny", "event_id": "1", "object": {"user_id": ANNA}})
+    assert reachable() == [False]
+    add(engine, {"type": "message_allow", "event_id": "2", "object": {"user_id": ANNA, "key": ""}})
+    assert reachable() == [True]
+    add(engine, {"type": "message_deny", "event_id": "3", "object": {"user_id": ANNA}}, wrote("Начать", 1))
+    assert reachable() == [True]
+
+
+@pytest.mark.parametrize("payload", ["not json", "[1]", "7", None])
+def test_a_payload_can_be_anything(engine: Engine, payload: str | None) -> None:
+    add(engine, wrote("Начать", 1, payload=payload))
+    answer_all(engine)
+    assert len(get(engine, Delivery)) == 1
+
+
+def test_the_queue_is_done_once_by_several_workers(engine: Engine) -> None:
+    add(engine, *(wrote("Начать", cmid, peer_id=peer, from_id=peer) for cmid in range(1, 6) for peer in range(101, 107)))
+    workers = [threading.Thread(target=answer_all, args=(engine,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    answer_all(engine)
+    with Session(engine) as session:
+        assert session.scalar(select(func.count()).select_from(Delivery)) == 30
+        assert session.scalars(select(Person.vk_id).order_by(Person.vk_id)).all() == list(range(101, 107))
+    for conversation in get(engine, Conversation):
+        received = [row.cmid for row in get(engine, Message) if row.conversation_id == conversation.id and row.cmid]
+        assert received == [1, 2, 3, 4, 5]
