@@ -4,7 +4,8 @@ For development and tests. `methods` and `vk` speak as VK does, `control` is the
 `store` remembers, `longpoll` waits, `script` runs `execute`.
 """
 
-from flask import Flask, Response
+from flask import Flask, Response, render_template
+from flask_babel import Babel
 
 from app import log
 from app.sandbox.control import control
@@ -13,6 +14,11 @@ from app.sandbox.vk import vk
 from app.settings import Settings, SettingsError, load
 from app.storage.engine import reachable
 
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none';",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 UPLOAD_LIMIT = 50 * 1024 * 1024  # VK's, for a picture
 
 
@@ -33,11 +39,20 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of the default provider, not of its base
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["sandbox"] = Sandbox(settings)
+    Babel(app, default_locale=settings.app_language)
+    app.after_request(_protect)
     app.register_blueprint(vk)
     app.register_blueprint(control)
+    app.add_url_rule("/", view_func=chat)
     app.add_url_rule("/healthz", view_func=healthz)
     app.add_url_rule("/readyz", view_func=readyz)
     return app
+
+
+def chat() -> str:
+    """The page on which a person talks with the community."""
+    settings = sandbox().settings
+    return render_template("chat.html", community=settings.app_name, language=settings.app_language)
 
 
 def healthz() -> str:
@@ -49,3 +64,8 @@ def readyz() -> str | Response:
     """Whether the sandbox's file answers."""
     problem = reachable(sandbox().engine)
     return "ok" if problem is None else Response(problem, 503, mimetype="text/plain")
+
+
+def _protect(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    return response

@@ -112,7 +112,10 @@ def write() -> tuple[Response, int]:
 
 @control.get("/messages")
 def read() -> Response:
-    """The dialog of `peer_id` in order, from after `after` (a `conversation_message_id`), and whether the community is typing."""
+    """The dialog of `peer_id` in order, what comes after the `conversation_message_id` `after`; how the community is.
+
+    `{"items": […], "typing": the community is writing, "heard": the community's bot polls}`
+    """
     peer_id, after = request.args.get("peer_id", type=int), request.args.get("after", 0, type=int)
     if peer_id is None:
         abort(400, "peer_id: a person's id is required")
@@ -120,7 +123,7 @@ def read() -> Response:
         _person(session, peer_id)
         rows = session.scalars(select(Message).where(Message.peer_id == peer_id, Message.cmid > after).order_by(Message.cmid))
         items = [store.message_object(session, row, request.host_url) for row in rows]
-        return jsonify(items=items, typing=sandbox().is_typing(peer_id))
+        return jsonify(items=items, typing=sandbox().is_typing(peer_id), heard=sandbox().longpoll.is_heard())
 
 
 @control.post("/presses")

@@ -1,5 +1,6 @@
 """The long poll: a request waits here until there is an update for it, or its time is over."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from app.sandbox.store import API_VERSION, Event, Memory, newest_event
 MAX_WAIT = 90
 BATCH = 1000
 LOST, KEY_EXPIRED, ALL_LOST = 1, 2, 3  # VK's values of `failed`
+SILENCE = 10  # seconds between two polls after which nobody is taken to listen
 
 
 class LongPoll:
@@ -24,6 +26,12 @@ class LongPoll:
         self._news = threading.Condition()
         self._failures: deque[int] = deque()
         self._stopping = False
+        self._waiting = 0
+        self._last = -math.inf
+
+    def is_heard(self) -> bool:
+        """Whether somebody polls: the bot, most likely."""
+        return self._waiting > 0 or time.monotonic() - self._last < SILENCE
 
     def wake(self) -> None:
         """Let the waiting requests look again: there may be an update for them."""
@@ -46,12 +54,17 @@ class LongPoll:
         """VK's answer to `act=a_check`. `wait` is in seconds."""
         deadline = time.monotonic() + min(wait, MAX_WAIT)
         with self._news:
-            while True:
-                answer = self._failure() or self._look(key, ts)
-                left = deadline - time.monotonic()
-                if answer.get("updates") != [] or left <= 0 or self._stopping:
-                    return answer
-                self._news.wait(left)
+            self._waiting += 1
+            try:
+                while True:
+                    answer = self._failure() or self._look(key, ts)
+                    left = deadline - time.monotonic()
+                    if answer.get("updates") != [] or left <= 0 or self._stopping:
+                        return answer
+                    self._news.wait(left)
+            finally:
+                self._waiting -= 1
+                self._last = time.monotonic()
 
     def _failure(self) -> dict[str, Any] | None:
         if not self._failures:

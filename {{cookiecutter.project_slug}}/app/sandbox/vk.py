@@ -1,9 +1,9 @@
 """The addresses of VK: methods, the long poll, uploads."""
 
 import io
+import mimetypes
 import secrets
 import time
-from typing import Any
 
 import imagesize  # type: ignore[import-untyped]  # it has no annotations
 from flask import Blueprint, Response, abort, jsonify, request
@@ -77,16 +77,19 @@ def upload_photo() -> Response:
     stored = []
     with sandbox().transaction() as session:
         for file in request.files.values():
-            if photo := _store(session, file.read(), file.mimetype):
+            if photo := _store(session, file.read(), file.filename or ""):
                 stored.append({"photo": photo.id, "key": photo.access_key})
     described = compact(stored)
     return jsonify(server=1, photo=described, hash=upload_hash(described))
 
 
-def _store(session: Session, content: bytes, mimetype: str) -> Photo | None:
+def _store(session: Session, content: bytes, filename: str) -> Photo | None:
     width, height = imagesize.get(io.BytesIO(content))
     if width <= 0:
         return None
+    mimetype = mimetypes.guess_type(filename)[0] or ""
+    if not mimetype.startswith("image/"):
+        mimetype = "image/jpeg"
     photo = Photo(
         access_key=secrets.token_hex(9), date=int(time.time()), mimetype=mimetype, width=width, height=height, content=content
     )
@@ -102,5 +105,4 @@ def show_photo(photo_id: int, access_key: str) -> Response:
         photo = session.get(Photo, photo_id)
         if photo is None or not secrets.compare_digest(photo.access_key, access_key):
             abort(404)
-        headers: dict[str, Any] = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
-        return Response(photo.content, mimetype=photo.mimetype, headers=headers)
+        return Response(photo.content, mimetype=photo.mimetype, headers={"Cache-Control": "private, max-age=86400"})
