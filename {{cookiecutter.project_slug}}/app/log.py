@@ -31,8 +31,14 @@ def _redact_all(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def setup(settings: Settings, service: str) -> None:
     """Send everything, also what libraries log, through one set of processors to standard error."""
+
+    def name(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        # not a context variable: those of this thread are unknown to the others
+        return {**event, "service": service}
+
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -51,11 +57,10 @@ def setup(settings: Settings, service: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
-    for chatty in ("alembic.runtime.plugins", "urllib3"):
+    for chatty in ("alembic.runtime.plugins", "alembic.runtime.migration", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
