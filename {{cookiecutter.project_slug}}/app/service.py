@@ -46,7 +46,7 @@ def serve(settings: Settings, factory: str, *, workers: int = 1, threads: int = 
         respawn_failed_workers=True,
         workers_kill_timeout=20,
         websockets=False,
-        log_dictconfig={"version": 1, "disable_existing_loggers": False},
+        log_dictconfig={"handlers": {}, "loggers": {}},  # its lines go where all others go: `log.setup`
     ).serve()
     structlog.get_logger().info("stopped")
 
