@@ -79,7 +79,8 @@ def schema_head() -> str:
 
 def schema_revision(engine: Engine) -> str | None:
     """The revision that the database is at; None before the first migration."""
-    with engine.connect() as connection:
+    # a probe must not wait for SQLite's one writer, nor make it wait
+    with engine.connect().execution_options(read_only=True) as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
