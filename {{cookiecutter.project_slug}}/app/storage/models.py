@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from sqlalchemy import (
     JSON,
     BigInteger,
+    ColumnElement,
     DateTime,
     Dialect,
     Enum,
@@ -18,8 +19,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    cast,
+    func,
+    literal,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 BigKey = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in a column of type INTEGER
@@ -133,10 +138,16 @@ class Person(Base):
     reachable: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
-    @property
+    @hybrid_property
     def name(self) -> str:
         """First and last name, or the VK id while they are unknown."""
         return f"{self.first_name} {self.last_name}".strip() or f"id{self.vk_id}"
+
+    @name.inplace.expression
+    @classmethod
+    def _name(cls) -> ColumnElement[str]:
+        known = func.trim(cls.first_name + " " + cls.last_name)
+        return func.coalesce(func.nullif(known, ""), literal("id") + cast(cls.vk_id, String))
 
 
 class Conversation(Base):
