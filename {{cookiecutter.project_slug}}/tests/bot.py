@@ -1,0 +1,72 @@
+"""A sandbox and a bot in threads, for the tests of the bot."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from werkzeug.serving import make_server
+
+from app.bot.__main__ import LOOPS
+from app.bot.loops import Bot, Pulse, start
+from app.sandbox import create_app
+from app.settings import Settings
+from app.storage.engine import make_engine
+from tests.conftest import make_settings
+
+
+class Sandbox:
+    """The real sandbox on a free port, and what people do in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.app = create_app(make_settings(data_dir=folder))
+        self._server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def parts(self) -> Any:
+        """What it is made of, to do to it what its control API cannot."""
+        return self.app.extensions["sandbox"]
+
+    def close(self) -> None:
+        self.parts.longpoll.stop()
+        self._server.shutdown()
+        self._server.server_close()
+        self.parts.engine.dispose()
+
+    def post(self, what: str, **body: Any) -> Any:
+        response = requests.post(f"{self.url}/control/{what}", json=body, timeout=10)
+        response.raise_for_status()
+        return response.json()
+
+    def person(self, first_name: str = "Вера") -> int:
+        return int(self.post("people", first_name=first_name, last_name="Ким")["id"])
+
+    def say(self, person: int, text: str, **more: Any) -> None:
+        self.post("messages", from_id=person, text=text, **more)
+
+    def dialog(self, person: int) -> list[dict[str, Any]]:
+        answer = requests.get(f"{self.url}/control/messages", params={"peer_id": person}, timeout=10)
+        return list(answer.json()["items"])
+
+    def answers(self, person: int) -> list[str]:
+        return [message["text"] for message in self.dialog(person) if message["from_id"] < 0]
+
+
+@contextmanager
+def running(settings: Settings, *names: str) -> Iterator[Bot]:
+    """The bot's loops, or those of `names`, in threads of this process."""
+    bot = Bot(settings, make_engine(settings.database))
+    loops = {name: loop for name, loop in LOOPS.items() if not names or name in names}
+    threads = start(bot, loops, Pulse(loops))
+    try:
+        yield bot
+    finally:
+        bot.stop.set()
+        for thread in threads:
+            thread.join(30)
+        bot.engine.dispose()
+        assert not any(thread.is_alive() for thread in threads)
