@@ -1,0 +1,97 @@
+"""The web inbox: operators sign in, read and answer; the reports are shown through it."""
+
+from datetime import timedelta
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, request
+from flask.sessions import SecureCookieSessionInterface
+from flask_babel import Babel, get_locale
+from flask_talisman import Talisman
+from flask_wtf.csrf import CSRFProtect
+
+from app import log
+from app.settings import Settings, load
+from app.web import access, auth, conversation, database, errors, health, inbox, reports, times
+
+STATIC = Path(__file__).parent / "static"
+CONTENT_SECURITY_POLICY = {
+    "default-src": "'self'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' data: https:",  # https: pictures that people send lie on VK's servers
+    "object-src": "'none'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+    "form-action": "'self'",
+}
+
+
+class _SessionCookie(SecureCookieSessionInterface):
+    """A session cookie for https only, where the page came by https: on localhost there is none."""
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return request.is_secure
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The WSGI application. Without `settings`, as in a server's worker, it reads them and sets up the logs itself.
+
+    Raises `SettingsError` when a secret is missing.
+    """
+    if settings is None:
+        settings = load()
+        log.setup(settings, "web")
+    app = Flask(__name__)
+    app.config.update(
+        SECRET_KEY=settings.secret("secret_key"),
+        SESSION_COOKIE_NAME="desk_session",
+        PERMANENT_SESSION_LIFETIME=timedelta(days=14),
+        SESSION_REFRESH_EACH_REQUEST=False,  # pages ask for news every few seconds: that must not count as use
+        WTF_CSRF_TIME_LIMIT=None,  # a page left open overnight still sends; the token ends with the session
+        SEND_FILE_MAX_AGE_DEFAULT=timedelta(days=365),  # static addresses change with their content
+        MAX_CONTENT_LENGTH=512 * 1024,
+    )
+    app.session_interface = _SessionCookie()
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters |= {"clock": times.clock, "day": times.day, "moment": times.moment, "full": times.full}
+    app.jinja_env.globals |= {
+        "app_name": settings.app_name,
+        "get_locale": get_locale,
+        "has_reports": bool(settings.reports_url),
+        "POLL": "every 3s, visibilitychange from:document",
+    }
+    app.url_defaults(_static_version)
+
+    database.register(app, settings)
+    access.register(app)
+    Babel(app, default_timezone=settings.app_time_zone, locale_selector=lambda: settings.app_language)
+    Talisman(
+        app,
+        force_https=False,  # the proxy's work
+        session_cookie_secure=False,  # _SessionCookie decides
+        strict_transport_security_include_subdomains=False,  # other subdomains are not ours
+        frame_options="DENY",
+        content_security_policy=CONTENT_SECURITY_POLICY,
+        content_security_policy_nonce_in=["script-src", "style-src"],
+    )
+    CSRFProtect(app)
+    auth.register(app)
+    errors.register(app)
+    for blueprint in (health.blueprint, auth.blueprint, inbox.blueprint, conversation.blueprint):
+        app.register_blueprint(blueprint)
+    if settings.reports_url:
+        app.register_blueprint(reports.blueprint(settings))
+    return app
+
+
+def _static_version(endpoint: str, values: dict[str, Any]) -> None:
+    if endpoint == "static":
+        values["v"] = _digest(values["filename"])
+
+
+@cache
+def _digest(filename: str) -> str:
+    return blake2b((STATIC / filename).read_bytes(), digest_size=6).hexdigest()

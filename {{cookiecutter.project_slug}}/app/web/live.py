@@ -1,0 +1,31 @@
+"""Pages that keep themselves fresh: a part of a page carries a print of what it shows and asks again with it every few seconds.
+
+The print goes out in the part's own `hx-headers` and comes back as `If-None-Match`. So "nothing new" is an answer
+without a body, 304, which htmx leaves alone: nothing is drawn again, no focus, selection or scroll is lost.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+from flask import Response, make_response, request
+from flask_babel import get_locale
+
+from app.web.times import today
+
+
+def is_htmx() -> bool:
+    """Whether htmx asks, which wants a part of the page."""
+    return "HX-Request" in request.headers
+
+
+def fingerprint(*shown: Any) -> str:
+    """A print of what a part of a page shows. It is alike in all workers, and differs tomorrow, when "today" does."""
+    return blake2b(repr((shown, today(), str(get_locale()))).encode(), digest_size=12).hexdigest()
+
+
+def answer(etag: str, render: Callable[[], str]) -> Response:
+    """304 when the browser has what `etag` stands for, else what `render` gives."""
+    response = Response(status=304) if request.if_none_match.contains(etag) else make_response(render())
+    response.set_etag(etag)
+    return response

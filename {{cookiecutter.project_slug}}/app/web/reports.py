@@ -1,0 +1,72 @@
+"""The way to the reporting service: its pages appear inside this site, behind this site's sign-in."""
+
+from http import HTTPStatus
+from urllib.parse import quote, unquote
+
+import requests
+import structlog
+from flask import Blueprint, Response, abort, make_response, render_template, request
+from flask.typing import ResponseReturnValue
+from flask_babel import get_locale
+from markupsafe import Markup
+
+from app.settings import Settings
+from app.web.auth import me
+
+log = structlog.get_logger()
+TIMEOUT = (3, 60)  # seconds to connect, and between two pieces of the answer: a large document takes a while to begin
+PASSED = ("Content-Type", "Content-Length", "Content-Disposition", "Cache-Control", "ETag")
+PIECE = 64 * 1024
+
+
+def blueprint(settings: Settings) -> Blueprint:
+    """The pages under `/reports/`. Raises `SettingsError` when there is no token for the service."""
+    passage = Blueprint("reports", __name__)
+    service = (settings.reports_url or "").rstrip("/")
+    token = settings.secret("reports_token")
+
+    @passage.get("/reports/", defaults={"path": ""})
+    @passage.get("/reports/<path:path>")
+    def page(path: str) -> ResponseReturnValue:
+        """What the service answers: a fragment of HTML within this site's layout, anything else as it is."""
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "X-Language": str(get_locale()),
+            "X-Role": me().role.value,
+            "Accept-Encoding": "identity",
+        }
+        if etag := request.headers.get("If-None-Match"):
+            headers["If-None-Match"] = etag
+        url = f"{service}/{quote(path)}?{request.query_string.decode()}".rstrip("?")
+        try:
+            answer = requests.get(url, headers=headers, timeout=TIMEOUT, stream=True, allow_redirects=False)
+            if answer.headers.get("Content-Type", "").startswith("text/html"):
+                return _framed(answer)
+        except requests.RequestException as error:
+            log.warning("the reports do not answer", reason=type(error).__name__, url=service)
+            abort(502)
+        _refuse_trouble(answer)
+        headers = {name: answer.headers[name] for name in PASSED if name in answer.headers}
+        response = Response(answer.iter_content(PIECE), answer.status_code, headers)
+        response.call_on_close(answer.close)
+        return response
+
+    return passage
+
+
+def _refuse_trouble(answer: requests.Response) -> None:
+    """A failure of the service is not the browser's: 401 would mean that both sides hold different tokens."""
+    if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status_code == HTTPStatus.UNAUTHORIZED:
+        log.warning("the reports refused", status=answer.status_code, url=answer.url)
+        answer.close()
+        abort(502)
+
+
+def _framed(answer: requests.Response) -> ResponseReturnValue:
+    _refuse_trouble(answer)
+    # the service is ours, and its fragments are made of escaped templates
+    fragment = Markup(answer.content.decode())  # noqa: S704
+    title = unquote(answer.headers.get("X-Title", ""))
+    page = make_response(render_template("reports.html", title=title, fragment=fragment), answer.status_code)
+    page.headers["Cache-Control"] = "no-store"
+    return page
