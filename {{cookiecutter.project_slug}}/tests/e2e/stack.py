@@ -71,7 +71,7 @@ class Stack:
         web, reports, sandbox = free_ports(3)
         with (folder / ".env").open("a") as file:
             file.write(
-                f"\nWEB_PORT={web}\nREPORTS_PORT={reports}\nSANDBOX_PORT={sandbox}\nVK_API_URL=http://127.0.0.1:{sandbox}\n"
+                f"\nWEB_PORT={web}\nREPORTS_PORT={reports}\nSANDBOX_PORT={sandbox}\n"
             )
         self.web, self.sandbox = f"http://127.0.0.1:{web}", f"http://127.0.0.1:{sandbox}"
         self.password = (folder / "secrets/operator_password").read_text().strip()
