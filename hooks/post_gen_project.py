@@ -7,8 +7,11 @@ from pathlib import Path
 ANSWERS = json.loads(r'{{ cookiecutter | tojson }}')  # fmt: skip
 
 UNCHOSEN = {
-    "bot": ["app/bot", "app/sandbox", "requirements/bot.*", "requirements/sandbox.*", "tests/test_bot*", "tests/test_sandbox*"],
-    "reports": ["app/reports", "requirements/reports.*", "tests/test_reports*"],
+    "bot": [
+        *("app/bot", "requirements/bot.*", "tests/bot.*", "tests/test_bot*"),
+        *("app/sandbox", "requirements/sandbox.*", "tests/sandbox.*", "tests/test_sandbox*"),
+    ],
+    "reports": ["app/reports", "requirements/reports.*", "tests/reports.*", "tests/test_reports*"],
 }
 CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}
 
