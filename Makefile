@@ -57,6 +57,7 @@ test: lint ## Run every test: the template's, and those of the projects it makes
 	$(BIN)/pytest
 	@docker info >/dev/null 2>&1 || echo 'Tests with containers were skipped: start Docker (https://docs.docker.com/get-docker/) and run this again.'
 
+lint format: export RUFF_CACHE_DIR := $(abspath .ruff_cache)
 # no cache is left inside the project's folder: it would be copied into every new project
 lint: $(INSTALLED) ## Check the template's code, and the project's in place
 	$(BIN)/ruff check
