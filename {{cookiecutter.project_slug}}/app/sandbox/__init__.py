@@ -15,7 +15,7 @@ from app.settings import Settings, SettingsError, load
 from app.storage.engine import reachable
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none';",
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
@@ -35,7 +35,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         log.setup(settings, "sandbox")
     check(settings)
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = UPLOAD_LIMIT
+    # the script of an `execute` with 25 long messages is larger than Flask takes in a form by itself
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = UPLOAD_LIMIT
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of the default provider, not of its base
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["sandbox"] = Sandbox(settings)

@@ -22,15 +22,14 @@ def create_served_app() -> Flask:
     app = sandbox.create_app()
     announced, announce = socket.socketpair()
     announce.setblocking(False)
-    signal.set_wakeup_fd(announce.fileno())
+    signal.set_wakeup_fd(announce.detach())
 
-    def stop() -> None:
-        with announce:
-            while signal.SIGTERM not in (heard := announced.recv(64)) and signal.SIGINT not in heard:
-                pass
-        app.extensions["sandbox"].longpoll.stop()
+    def stop_polls() -> None:
+        while heard := announced.recv(64):
+            if signal.SIGTERM in heard or signal.SIGINT in heard:
+                app.extensions["sandbox"].longpoll.stop()
 
-    threading.Thread(target=stop, daemon=True).start()
+    threading.Thread(target=stop_polls, daemon=True).start()
     return app
 
 

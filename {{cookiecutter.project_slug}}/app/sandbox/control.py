@@ -7,10 +7,10 @@ import secrets
 from typing import Annotated, Any, Literal, TypeVar
 
 from flask import Blueprint, Response, abort, jsonify, request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from sqlalchemy import select
+from pydantic import BaseModel, ConfigDict, Field, Json, StringConstraints, ValidationError
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from app.sandbox import store
 from app.sandbox.methods import TEXT_LIMIT
@@ -40,7 +40,7 @@ class _NewMessage(_Body):
 class _NewPress(_Body):
     from_id: int
     conversation_message_id: int
-    payload: dict[str, Any] | list[Any] | str = Field(default_factory=dict)
+    payload: Json[Any] | dict[str, Any] | list[Any] = Field(default_factory=dict)
 
 
 class _Failure(_Body):
@@ -63,16 +63,22 @@ def _explain_field(error: ValidationError) -> tuple[Response, int]:
     return jsonify(error=f"{field}: {first['msg']}" if field else first["msg"]), 400
 
 
+def _json() -> Any:
+    try:
+        return request.get_json()
+    except BadRequest:
+        abort(400, "the body is not JSON")
+
+
 def _read(shape: type[Shape]) -> Shape:
-    return shape.model_validate(request.get_json())
+    return shape.model_validate(_json())
 
 
 def _person(session: Session, person_id: int) -> Person:
     return session.get(Person, person_id) or abort(404, f"there is no person {person_id}")
 
 
-def _shown(session: Session, person: Person) -> dict[str, Any]:
-    last = session.scalar(select(Message).where(Message.peer_id == person.id, Message.cmid == person.last_cmid))
+def _shown(person: Person, last: Message | None = None) -> dict[str, Any]:
     return {
         "id": person.id,
         "first_name": person.first_name,
@@ -84,8 +90,10 @@ def _shown(session: Session, person: Person) -> dict[str, Any]:
 @control.get("/people")
 def list_people() -> Response:
     """`{"items": [{id, first_name, last_name, last_message: {conversation_message_id, text, date} | null}]}`."""
+    last = and_(Message.peer_id == Person.id, Message.cmid == Person.last_cmid)
     with Session(sandbox().engine) as session:
-        return jsonify(items=[_shown(session, person) for person in store.people(session)])
+        rows = session.execute(select(Person, Message).outerjoin(Message, last).order_by(Person.id))
+        return jsonify(items=[_shown(person, message) for person, message in rows])
 
 
 @control.post("/people")
@@ -93,7 +101,7 @@ def add_person() -> tuple[Response, int]:
     """Somebody new: `{first_name, last_name?}` gives 201 and the person."""
     body = _read(_NewPerson)
     with sandbox().transaction() as session:
-        return jsonify(_shown(session, store.add_person(session, body.first_name, body.last_name))), 201
+        return jsonify(_shown(store.add_person(session, body.first_name, body.last_name))), 201
 
 
 @control.post("/messages")
@@ -158,7 +166,7 @@ def show_settings() -> Response:
 @control.post("/settings")
 def change_settings() -> Response:
     """Changes the fields that are given; they outlive a restart."""
-    changes = request.get_json()
+    changes = _json()
     if not isinstance(changes, dict):
         abort(400, "an object is expected")
     return jsonify(sandbox().behave(changes).model_dump())

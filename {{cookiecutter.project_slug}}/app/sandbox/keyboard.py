@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from app.sandbox.store import compact
+
 LIMITS = {False: (5, 10, 40), True: (5, 6, 10)}  # by inline: buttons in a row, rows, buttons
 LABEL_LIMIT = 40
 PAYLOAD_LIMIT = 255
@@ -23,6 +25,25 @@ COLOURED = ("callback", "text")
 def problem(keyboard: Any) -> str | None:
     """What VK would say against this keyboard; None when it would take it."""
     return next(_problems(keyboard), None)
+
+
+def stored(keyboard: dict[str, Any], author_id: int) -> dict[str, Any]:
+    """The keyboard as VK gives it back: all its fields there, payloads as text, and its own name for the colour `secondary`."""
+    return {
+        "one_time": bool(keyboard.get("one_time")),
+        "inline": bool(keyboard.get("inline")),
+        "author_id": author_id,
+        "buttons": [[_stored_button(button) for button in row] for row in keyboard["buttons"]],
+    }
+
+
+def _stored_button(button: dict[str, Any]) -> dict[str, Any]:
+    action = dict(button["action"])
+    if not isinstance(action.get("payload", ""), str):
+        action["payload"] = compact(action["payload"])
+    if "color" not in button:
+        return {"action": action}
+    return {"action": action, "color": "default" if button["color"] == "secondary" else button["color"]}
 
 
 def _problems(keyboard: Any) -> Iterator[str]:
@@ -71,7 +92,7 @@ def _button_problems(button: Any) -> Iterator[str]:
 
 def _payload_problems(payload: Any) -> Iterator[str]:
     if isinstance(payload, dict | list):
-        payload = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+        payload = compact(payload)
     if not isinstance(payload, str):
         yield "payload is invalid"
         return

@@ -259,7 +259,7 @@ def _keyboard(call: Call) -> dict[str, Any] | None:
         raise ApiError(100, "keyboard contains incorrect JSON") from None
     if found := keyboards.problem(keyboard):
         raise ApiError(911, found)
-    return {"one_time": False, "inline": False, **keyboard, "author_id": -call.group()}
+    return keyboards.stored(keyboard, -call.group())
 
 
 def _attached(call: Call) -> list[int]:
@@ -299,7 +299,7 @@ def _messages_get_conversations(call: Call) -> Any:
     if start := call.number("start_message_id"):
         query = query.where(Message.id <= start)
     offset, count = call.count()
-    rows = call.session.execute(query.order_by(Message.id.desc()).offset(offset).limit(count)).tuples().all()
+    rows = call.session.execute(query.order_by(Message.id.desc()).offset(offset).limit(count)).all()
     answer: dict[str, Any] = {
         "count": call.session.scalar(select(func.count()).select_from(query.subquery())),
         "items": [
