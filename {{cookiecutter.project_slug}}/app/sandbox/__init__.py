@@ -35,8 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         log.setup(settings, "sandbox")
     check(settings)
     app = Flask(__name__)
-    # the script of an `execute` with 25 long messages is larger than Flask takes in a form by itself
-    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = UPLOAD_LIMIT
+    app.config["MAX_CONTENT_LENGTH"] = UPLOAD_LIMIT
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of the default provider, not of its base
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["sandbox"] = Sandbox(settings)
