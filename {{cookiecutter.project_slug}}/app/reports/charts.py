@@ -52,7 +52,7 @@ def response(responses: Responses) -> Spec:
     """A line each for the median and the 90th percentile of the waits of a day; a gap where no wait ended."""
     median, p90 = gettext("Median"), gettext("90th percentile")
     longest = max((waits.p90 or 0 for waits in responses.days.values()), default=0)
-    unit = next((unit for unit, seconds in UNITS.items() if longest >= 2 * seconds), "second")
+    unit = next((unit for unit, seconds in UNITS.items() if longest >= 2 * seconds), "minute")
     rows = [
         {
             "day": day.isoformat(),
