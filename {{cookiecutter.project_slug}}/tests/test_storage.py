@@ -150,6 +150,16 @@ def test_a_hand_over_and_back(engine: Engine, conversation: int) -> None:
         assert row.status == ConversationStatus.CLOSED
 
 
+def test_a_conversation_shows_what_a_human_wrote_last(engine: Engine, conversation: int) -> None:
+    with Session(engine) as session, session.begin():
+        row = session.get_one(Conversation, conversation)
+        desk.receive(session, row, "Где заказ?")
+        desk.answer(session, row, "Передал оператору")
+        assert row.last_message_text == "Где заказ?"
+        desk.answer(session, row, "Едет", operator=session.get_one(Operator, 1))
+        assert row.last_message_text == "Едет"
+
+
 def test_a_waiter_wakes_at_the_commit(engine: Engine) -> None:
     with Waiter(engine, Channel.OUTBOX) as waiter:
         with Session(engine) as session, session.begin():

@@ -108,7 +108,9 @@ def close(conversation: Conversation) -> None:
 
 def _touch(conversation: Conversation, message: Message) -> None:
     conversation.last_message_at = now()
-    conversation.last_message_text = message.text[:200]
+    # operators look for what was asked, not for what the bot said about it
+    if message.author != Author.BOT:
+        conversation.last_message_text = message.text[:200]
 
 
 def _random_id() -> int:

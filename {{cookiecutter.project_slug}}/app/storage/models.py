@@ -168,6 +168,7 @@ class Conversation(Base):
     # incoming messages since an operator last looked
     unread: Mapped[int] = mapped_column(default=0)
     last_message_at: Mapped[datetime] = mapped_column(default=now)
+    # the beginning of the last message that a human wrote, a person or an operator
     last_message_text: Mapped[str] = mapped_column(String(200), default="")
     opened_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
