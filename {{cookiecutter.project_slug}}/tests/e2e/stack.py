@@ -1,12 +1,14 @@
 """A running stack, in containers or as plain processes, in a copy of the project: nothing of one's own is touched."""
 
+import fcntl
 import json
 import os
+import pty
 import shutil
-import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 import urllib.request
 from collections.abc import Callable
@@ -70,9 +72,7 @@ class Stack:
         subprocess.run(["make", "init"], cwd=folder, env=self.environment, check=True, capture_output=True)
         web, reports, sandbox = free_ports(3)
         with (folder / ".env").open("a") as file:
-            file.write(
-                f"\nWEB_PORT={web}\nREPORTS_PORT={reports}\nSANDBOX_PORT={sandbox}\n"
-            )
+            file.write(f"\nWEB_PORT={web}\nREPORTS_PORT={reports}\nSANDBOX_PORT={sandbox}\n")
         self.web, self.sandbox = f"http://127.0.0.1:{web}", f"http://127.0.0.1:{sandbox}"
         self.password = (folder / "secrets/operator_password").read_text().strip()
 
@@ -96,10 +96,19 @@ class Processes(Stack):
 
     def start(self) -> None:
         """Start, and wait until every service is ready."""
-        log = (self.folder / "run.log").open("w")
-        self.run = subprocess.Popen(
-            ["make", "run"], cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        self.terminal, inside = pty.openpty()
+        with (self.folder / "run.log").open("w") as log:
+            self.run = subprocess.Popen(
+                ["make", "run"],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=inside,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no thread of ours runs yet
+            )
+        os.close(inside)
         for url in (self.web, self.sandbox):
             eventually(lambda url=url: self.alive() and http(f"{url}/readyz") == "ok", f"{url} is ready\n{self.log()}", 120)  # type: ignore[misc]
 
@@ -109,9 +118,12 @@ class Processes(Stack):
         return True
 
     def stop(self) -> int:
-        """Ctrl-C; the exit code."""
-        os.killpg(self.run.pid, signal.SIGINT)
-        return self.run.wait(timeout=60)
+        """Ctrl-C, as a person types it into the terminal; the exit code."""
+        os.write(self.terminal, b"\x03")
+        try:
+            return self.run.wait(timeout=60)
+        finally:
+            os.close(self.terminal)
 
     def log(self) -> str:
         """What the processes said."""
