@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.e2e.stack import OWN, PROJECT, eventually, free_ports, http
 
 SECRETS = re.findall(r"\./secrets/(\w+)", (PROJECT / "docker-compose.yml").read_text())
 ROOMS = sorted(path.parent.name for path in (PROJECT / "app").glob("*/__main__.py") if path.parent.name != "storage")
+# the packages are there already: these tests run on them
+INSTALLED = (f"VENV={sys.prefix}", f"INSTALLED={sys.executable}")
 # a terminal of its own for a command; what comes in by standard input is typed there
 TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
@@ -48,6 +51,11 @@ def script(project: Path, name: str, environment: dict[str, str], **options: Any
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False, **options)
     assert "Traceback" not in done.stderr
     return done
+
+
+def make(project: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a command of the Makefile says, and its exit code."""
+    return subprocess.run(["make", *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
 def state(project: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -175,18 +183,21 @@ def test_doctor_says_what_is_missing_to_go_live(project: Path, no_docker: dict[s
     assert (done.returncode, "✓ VK: a token for the community 77" in done.stdout) == (0, True)
 
 
-def test_doctor_finds_what_another_user_made(project: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_doctor_finds_what_another_user_made(project: Path, environment: dict[str, str]) -> None:
     script(project, "init", environment)
     (project / ".env").chmod(0o444)
-    # root may write everything: become somebody else, with a Python that everybody can start
-    python = shutil.which("python3", path="/usr/bin:/usr/local/bin:/bin") if os.geteuid() == 0 else sys.executable
-    if not python:
-        pytest.skip("no Python that another user could start")
-    for folder in (*project.parents[: len(project.parents) - 2], project, project / "secrets"):
-        folder.chmod(folder.stat().st_mode | 0o055)
-    somebody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
-    command = [python, "scripts/doctor.py"]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False, **somebody)
+    command, somebody = [sys.executable, "scripts/doctor.py"], {}
+    with tempfile.TemporaryDirectory() as open_folder:
+        if os.geteuid() == 0:
+            # root may write everything: become somebody else, in a folder and with a Python that are everybody's
+            python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+            if not python:
+                pytest.skip("no Python that another user could start")
+            command[0], somebody = python, {"user": 65534, "group": 65534, "extra_groups": []}
+            Path(open_folder).chmod(0o755)
+            project = project.rename(Path(open_folder) / "project")
+            (project / "secrets").chmod(0o755)
+        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False, **somebody)
     assert done.returncode == 1, done.stderr
     assert re.search(r" ✗ uid \d+ may not write .*\.env.*: run `sudo chown -R \$\(id -u\):\$\(id -g\) .*\.env", done.stdout)
 
@@ -269,7 +280,7 @@ def test_doctor_finds_a_volume_with_another_password(project: Path, environment:
 def test_make_lists_every_command(project: Path, environment: dict[str, str]) -> None:
     makefile = (PROJECT / "Makefile").read_text()
     described = dict(re.findall(r"^([\w-]+):.*?## (.+)$", makefile, re.MULTILINE))
-    listed = subprocess.run(["make"], cwd=project, env=environment, check=True, capture_output=True, text=True).stdout
+    listed = make(project, environment).stdout
     assert dict(re.findall(r"^  make ([\w-]+) +(.+)$", listed, re.MULTILINE)) == described
     wanted = "init doctor run up watch down logs ps migrate migration shell-db test lint format messages lock upgrade"
     assert sorted(described) == sorted(wanted.split())
@@ -279,9 +290,7 @@ def test_make_needs_a_new_python_and_says_so(project: Path, environment: dict[st
     old = project / "old-python"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
-    done = subprocess.run(
-        ["make", "init", f"PYTHON={old}"], cwd=project, env=environment, check=False, capture_output=True, text=True
-    )
+    done = make(project, environment, "init", f"PYTHON={old}")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == (
         "This needs Python 3.11 or newer. Install it, or say which one to use: make PYTHON=python3.13 ..."
@@ -289,19 +298,64 @@ def test_make_needs_a_new_python_and_says_so(project: Path, environment: dict[st
     assert not (project / ".env").exists()
 
 
+def test_make_installs_what_is_pinned_once(project: Path, environment: dict[str, str]) -> None:
+    pins = project / "requirements/all.txt"
+    shutil.rmtree(pins.parent)
+    pins.parent.mkdir()
+    pins.write_text("")  # nothing to download
+    # it is the port that ends `make run` here, which comes after the installation
+    with socket.create_server(("127.0.0.1", int(environment["WEB_PORT"]))):
+        said = [make(project, environment, "run").stdout]
+        said.append(make(project, environment, "run").stdout)
+        pins.write_text("# another list\n")
+        said.append(make(project, environment, "run").stdout)
+    installing = "Installing the packages into .venv: once, about a minute ..."
+    assert [installing in text for text in said] == [True, False, True]
+    assert all("is taken" in text for text in said)
+
+
+def test_make_migration_wants_to_know_what_changes(project: Path, environment: dict[str, str]) -> None:
+    done = make(project, environment, "migration")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, 'Say what changes: make migration m="what changes"')
+
+
+def test_make_migration_writes_what_the_models_have_more(project: Path, environment: dict[str, str]) -> None:
+    (project / ".env").write_text("")
+    with (project / "app/storage/models.py").open("a") as models:
+        models.write(
+            "\n\nclass Extra(Base):\n    __tablename__ = 'extra'\n    id: Mapped[int] = mapped_column(primary_key=True)\n"
+        )
+    done = make(project, environment, "migration", *INSTALLED, 'm=what\'s "quoted" for $$HOME')
+    assert done.returncode == 0, done.stderr
+    written = [path.read_text() for path in (project / "app/storage/migrations/versions").glob("*quoted*.py")]
+    assert len(written) == 1
+    assert 'what\'s "quoted" for $HOME' in written[0]
+    assert re.findall(r"^    op\.(\w+)\(", written[0], re.MULTILINE) == ["create_table", "drop_table"]
+    assert "revision" in make(project, environment, "migrate-here", *INSTALLED).stderr
+
+
+def test_make_messages_collects_a_new_text_and_keeps_the_translations(project: Path, environment: dict[str, str]) -> None:
+    catalogue = project / "app/web/translations/ru/LC_MESSAGES/messages.po"
+    (project / "app/web/new.py").write_text('from flask_babel import lazy_gettext\n\nNEW = lazy_gettext("Something new")\n')
+    translated = catalogue.with_suffix(".mo").read_bytes()
+    catalogue.with_suffix(".mo").unlink()
+    done = make(project, environment, "messages", *INSTALLED)
+    assert done.returncode == 0, done.stderr
+    assert '#: app/web/new.py\nmsgid "Something new"\nmsgstr ""\n' in catalogue.read_text()
+    assert catalogue.with_suffix(".mo").read_bytes() == translated
+
+
 def test_the_manual_of_settings_is_complete_and_holds_nothing_else() -> None:
     documented = {
         name.lower() for name in re.findall(r"^(?:# )?([A-Z_]+)=", (PROJECT / ".env.example").read_text(), re.MULTILINE)
     }
-    # each service gets its own: from the Procfile, scripts/run.py or docker-compose.yml
-    internal = {"listen", "reports_url"}
+    # set for each service by the Procfile, by scripts/run.py and by docker-compose.yml
+    internal = {"listen", "reports_url"} | (set() if "bot" in ROOMS else {"vk_group_id", "vk_api_url"})
     secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     assert set(Settings.model_fields) - internal - secret <= documented
     readers = "".join((PROJECT / name).read_text() for name in ("Procfile", "docker-compose.yml", "docker-compose.override.yml"))
     used = {name.lower() for name in re.findall(r"\$\{(\w+)", readers)} | {"compose_file"}
-    # a project without bot or reports keeps their lines: they do no harm, and the rooms can be added later
-    assert documented <= set(Settings.model_fields) | used | {"sandbox_port", "reports_port"}
-    assert not documented & secret
+    assert documented <= set(Settings.model_fields) - secret | used
 
 
 def left(project: Path) -> list[str]:
@@ -322,11 +376,9 @@ class Run:
     def __init__(self, project: Path, environment: dict[str, str]) -> None:
         self.project = project
         self.log = project / "run.log"
-        # the packages are there already
-        make = ["make", "run", f"VENV={sys.prefix}", f"INSTALLED={sys.executable}"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", TERMINAL, *make],
+                [sys.executable, "-c", TERMINAL, "make", "run", *INSTALLED],
                 cwd=project,
                 env=environment,
                 stdin=subprocess.PIPE,
