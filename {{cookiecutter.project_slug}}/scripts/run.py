@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 
 from init import ROOT, SANDBOX_TOKEN, SECRETS, setting
@@ -113,7 +114,7 @@ def is_ready(name: str, since: float) -> bool:
         try:
             with _http.open(f"http://127.0.0.1:{ports()[name][1]}/readyz", timeout=2):
                 return True
-        except OSError:
+        except (OSError, HTTPException):
             return False
     return True
 
@@ -134,14 +135,17 @@ def supervise(services: list[Service], commands: dict[str, str], environment: di
     """Migrate, start everything, say when it is ready, and go on until `stop` (0) or a service ends by itself (1)."""
     migrate = Service("migrate", "python -m app.storage migrate", environment)
     services.append(migrate)
-    while migrate.process.poll() is None and not stop():
+    while migrate.process.poll() is None:
+        if stop():
+            return 0
         time.sleep(0.1)
     if migrate.process.returncode:
         return 1
     services.clear()
 
     since = time.time()
-    services += [Service(name, command, environment) for name, command in commands.items() if not stop()]
+    for name, command in commands.items():
+        services.append(Service(name, command, environment))
     waiting, told = set(commands), time.monotonic()
     while not stop():
         for service in services:

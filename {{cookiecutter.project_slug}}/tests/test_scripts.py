@@ -391,6 +391,12 @@ class Run:
         """Whether it has said so by now."""
         return text in self.log.read_text()
 
+    def ctrl_c(self) -> None:
+        """As a person types it."""
+        assert self.process.stdin
+        self.process.stdin.write(b"\x03")
+        self.process.stdin.flush()
+
     def end(self) -> int:
         """Its exit code. Nothing is left of it."""
         code = self.process.wait(timeout=60)
@@ -422,9 +428,7 @@ def test_run_says_where_everything_is_and_ctrl_c_ends_it_all(run: Run, environme
         assert f"{room} is ready" in said
     if "sandbox" in ROOMS:
         assert f"  Sandbox   http://127.0.0.1:{environment['SANDBOX_PORT']}\n" in said
-    assert run.process.stdin
-    run.process.stdin.write(b"\x03")
-    run.process.stdin.flush()
+    run.ctrl_c()
     assert run.end() == 0, run.log.read_text()
 
 
@@ -439,6 +443,14 @@ def test_run_ends_when_a_service_does(run: Run) -> None:
     os.kill(int(web[1]), signal.SIGKILL)
     assert run.end() == 2  # make's own code for a command that failed
     assert run.said("web ended by itself with code -9: stopping the others")
+
+
+def test_run_waits_for_a_database_and_can_be_stopped_meanwhile(project: Path, environment: dict[str, str]) -> None:
+    (project / ".env").write_text("DATABASE_URL=postgresql://owner:word@127.0.0.1:1/desk\n")
+    run = Run(project, environment)
+    eventually(lambda: run.said("waiting: no answer from the database at 127.0.0.1:1/desk"), "it says what it waits for")
+    run.ctrl_c()
+    assert run.end() == 0, run.log.read_text()
 
 
 def test_run_refuses_a_taken_port_before_anything_starts(project: Path, environment: dict[str, str]) -> None:
