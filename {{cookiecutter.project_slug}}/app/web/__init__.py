@@ -6,7 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask, Response, request
 from flask.sessions import SecureCookieSessionInterface
 from flask_babel import Babel, get_locale
 from flask_talisman import Talisman
@@ -64,6 +64,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         "POLL": "every 3s, visibilitychange from:document",
     }
     app.url_defaults(_static_version)
+    app.after_request(_keep_private)
 
     database.register(app, settings)
     access.register(app)
@@ -90,6 +91,11 @@ def create_app(settings: Settings | None = None) -> Flask:
 def _static_version(endpoint: str, values: dict[str, Any]) -> None:
     if endpoint == "static":
         values["v"] = _digest(values["filename"])
+
+
+def _keep_private(response: Response) -> Response:
+    response.headers.setdefault("Cache-Control", "no-store")  # after signing out, "back" must not show people's messages
+    return response
 
 
 @cache

@@ -47,10 +47,12 @@ class SignedIn(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
 
 def register(app: Flask) -> None:
     """Ask for a sign-in everywhere but at the few `OPEN` endpoints."""
-    manager = LoginManager(app)
+    manager = LoginManager()
+    manager.init_app(app, add_context_processor=False)  # it asks the database for the operator of every page, also of an error's
     manager.session_protection = None  # it would end the session of a phone that changes networks
     manager.user_loader(_load)
     app.before_request(_need_sign_in)
+    app.jinja_env.globals["me"] = me
 
 
 def me() -> SignedIn:

@@ -9,7 +9,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from flask import Blueprint, abort, make_response, redirect, render_template, request
+from flask import Blueprint, abort, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext, lazy_gettext
 from sqlalchemy import Row, select, update
@@ -99,12 +99,9 @@ def page(conversation_id: int) -> ResponseReturnValue:
     thread = _thread(conversation_id, until=until)
     shown = _shown(head, thread) | {"until": until, "key": secrets.token_hex(16), "limit": ANSWER_LIMIT}
     if live.is_htmx():
-        response = make_response(render_template("_conversation.html", **shown))
-        response.headers["HX-Trigger"] = "inbox"  # the list beside it may have changed as well
-    else:
-        response = make_response(render_template("conversation.html", inbox=inbox.listing(), **shown))
-    response.headers["Cache-Control"] = "no-store"
-    return response
+        # the list beside it may have changed as well
+        return render_template("_conversation.html", **shown), {"HX-Trigger": "inbox"}
+    return render_template("conversation.html", inbox=inbox.listing(), **shown)
 
 
 @blueprint.get(f"{ADDRESS}/thread")

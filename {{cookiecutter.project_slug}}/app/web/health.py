@@ -7,7 +7,7 @@ from app.storage.engine import readiness
 from app.web.database import engine
 
 blueprint = Blueprint("health", __name__)
-PLAIN = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
+PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 
 
 @blueprint.get("/healthz")

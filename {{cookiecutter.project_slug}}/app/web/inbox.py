@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flask import Blueprint, abort, make_response, render_template, request
+from flask import Blueprint, abort, render_template, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy import ColumnElement, func, select, tuple_
 
@@ -107,9 +107,7 @@ def _count(*where: ColumnElement[bool]) -> ColumnElement[int]:
 @blueprint.get("/")
 def index() -> ResponseReturnValue:
     """The inbox, with nothing chosen yet."""
-    response = make_response(render_template("inbox.html", inbox=listing()))
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return render_template("inbox.html", inbox=listing())
 
 
 @blueprint.get("/inbox")

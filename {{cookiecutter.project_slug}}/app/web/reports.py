@@ -5,7 +5,7 @@ from urllib.parse import quote, unquote
 
 import requests
 import structlog
-from flask import Blueprint, Response, abort, make_response, render_template, request
+from flask import Blueprint, Response, abort, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_babel import get_locale
 from markupsafe import Markup
@@ -67,6 +67,4 @@ def _framed(answer: requests.Response) -> ResponseReturnValue:
     # the service is ours, and its fragments are made of escaped templates
     fragment = Markup(answer.content.decode())  # noqa: S704
     title = unquote(answer.headers.get("X-Title", ""))
-    page = make_response(render_template("reports.html", title=title, fragment=fragment), answer.status_code)
-    page.headers["Cache-Control"] = "no-store"
-    return page
+    return render_template("reports.html", title=title, fragment=fragment), answer.status_code
