@@ -11,13 +11,14 @@ from structlog.typing import EventDict, Processor
 from app.settings import Settings
 
 # vk_api puts the token into its errors and the long poll's key into the addresses it fails on.
-_SECRETS = re.compile(r"""\b(access_token|secret|key)(['"]?\s*[=:]\s*['"]?|['"], ['"]value['"]: ['"])[^\s'"&]+""", re.IGNORECASE)
+_SECRETS = re.compile(r"""\b(access_token|secret|key)(['"]?\s*[=:]\s*['"]?)[^\s'"&]+""", re.IGNORECASE)
+_PARAMETERS = re.compile(r"""(access_token['"],\s*['"]value['"]:\s*['"])[^'"]+""")
 _TOKENS = re.compile(r"vk1\.a\.[\w-]+")
 
 
 def redact(text: str) -> str:
     """`text` without tokens and keys."""
-    return _TOKENS.sub("***", _SECRETS.sub(r"\1\2***", text))
+    return _TOKENS.sub("***", _SECRETS.sub(r"\1\2***", _PARAMETERS.sub(r"\1***", text)))
 
 
 def one_line(error: BaseException) -> str:

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     app_language: Literal["ru", "en"] = "ru"
     app_time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
 
-    data_dir: Path = Path("data")
+    data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Path("data")
     listen: str = Field("127.0.0.1:8000", pattern=r"^[^:\s]+:\d{1,5}$")
     reports_url: str | None = None
 
