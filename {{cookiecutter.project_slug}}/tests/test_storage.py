@@ -163,6 +163,7 @@ def test_a_conversation_shows_what_a_human_wrote_last(engine: Engine, conversati
 def test_a_waiter_wakes_at_the_commit(engine: Engine) -> None:
     with Waiter(engine, Channel.OUTBOX) as waiter:
         with Session(engine) as session, session.begin():
+            session.add(Delivery(peer_id=1, text="", random_id=1))
             wake(session, Channel.OUTBOX)
         before = now()
         waiter.wait(30)

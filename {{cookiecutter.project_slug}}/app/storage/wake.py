@@ -1,5 +1,6 @@
-"""Wakes a loop when there is work for it: NOTIFY on PostgreSQL; on SQLite, whose writers cannot call, a short sleep."""
+"""Wakes a loop when there is work for it: NOTIFY on PostgreSQL; on SQLite, whose writers cannot call, a look at a number."""
 
+import sqlite3
 import time
 from enum import StrEnum
 from types import TracebackType
@@ -8,7 +9,7 @@ import psycopg
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-SQLITE_PAUSE = 0.1  # seconds; asking a SQLite file costs microseconds
+SQLITE_PAUSE = 0.05  # seconds between two looks, each of which costs microseconds
 
 
 class Channel(StrEnum):
@@ -26,29 +27,38 @@ def wake(session: Session, channel: Channel) -> None:
 
 
 class Waiter:
-    """Waits for news on `channel`. Its connection is its own: LISTEN belongs to a connection and must not be pooled."""
+    """Waits for news on `channel`; on SQLite, for any. Its connection is its own: it remembers what it has seen."""
 
     def __init__(self, engine: Engine, channel: Channel) -> None:
-        self._connection: psycopg.Connection | None = None
+        self._notifies: psycopg.Connection | None = None
         if engine.dialect.name == "postgresql":
             url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-            self._connection = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name=f"desk wait {channel}")
-            self._connection.execute(f'LISTEN "{channel}"')
+            self._notifies = psycopg.connect(url, autocommit=True, connect_timeout=5, application_name=f"desk wait {channel}")
+            self._notifies.execute(f'LISTEN "{channel}"')
+        else:
+            self._file = sqlite3.connect(str(engine.url.database), isolation_level=None)
+            self._version = self._look()
 
     def wait(self, timeout: float) -> None:
         """Return at news, or after `timeout` seconds. News that came since the last wait counts.
 
         Raises `psycopg.OperationalError` when the connection is lost: make a new one then.
         """
-        if self._connection is None:
-            time.sleep(min(timeout, SQLITE_PAUSE))
+        if self._notifies is not None:
+            for _ in self._notifies.notifies(timeout=timeout, stop_after=1):
+                pass
             return
-        for _ in self._connection.notifies(timeout=timeout, stop_after=1):
-            pass
+        deadline = time.monotonic() + timeout
+        while (version := self._look()) == self._version and time.monotonic() < deadline:
+            time.sleep(SQLITE_PAUSE)
+        self._version = version
+
+    def _look(self) -> int:
+        """SQLite's number that changes when another connection writes."""
+        return int(self._file.execute("PRAGMA data_version").fetchone()[0])
 
     def __enter__(self) -> "Waiter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        (self._notifies or self._file).close()
