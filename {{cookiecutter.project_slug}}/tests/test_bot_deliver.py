@@ -265,7 +265,7 @@ def test_a_message_that_spoils_the_call_for_all_fails_alone(bot: Bot, sandbox: S
         start_response("200 OK", [("Content-Type", "application/json")])
         return [b'{"error": {"error_code": 12, "error_msg": "Unable to compile code"}}']
 
-    sandbox.app.wsgi_app = refuse_poison  # type: ignore[method-assign]  # the way Flask has for it
+    sandbox.app.wsgi_app = refuse_poison
     put(bot.engine, Delivery(peer_id=101, text="poison", random_id=1), Delivery(peer_id=102, text="b", random_id=2))
     deliver_all(bot)
     assert [(row.state, row.error_code) for row in rows(bot.engine)] == [(DeliveryState.FAILED, 12), (DeliveryState.SENT, None)]

@@ -62,11 +62,11 @@ class _Strangers:
             return {}
         try:
             people = self._vk.call("users.get", user_ids=",".join(map(str, ids)), lang=self._language)
-        except VkError as error:
+            return {person["id"]: (person["first_name"], person["last_name"]) for person in people}
+        except (VkError, KeyError, TypeError) as error:
             self._not_before = time.monotonic() + NAMES_PAUSE
-            log.warning(f"people stay without names for now: {error}")
+            log.warning(f"people stay without names for now: {one_line(error)}")
             return {}
-        return {person["id"]: (person["first_name"], person["last_name"]) for person in people}
 
 
 def answer_next(engine: Engine, dialog: Dialog, texts: Texts, names: Names) -> bool:

@@ -24,7 +24,7 @@ from app.storage.models import Heartbeat, now
 
 log = structlog.get_logger()
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds after an error
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds after an error
 ALIVE_WITHIN = 60.0  # seconds in which a loop has to come round
 ALIVE_FILE = Path(tempfile.gettempdir()) / "bot-alive"
 HEARTBEAT = 10.0  # seconds
@@ -62,9 +62,10 @@ class Pulse:
         self._problems: dict[str, str] = {}
 
     def alive(self, loop: str) -> None:
-        """`loop` has come round."""
+        """`loop` has come round. The heartbeat, which tells of the loops, is not one of them."""
         with self._lock:
-            self._seen[loop] = time.monotonic()
+            if loop in self._seen:
+                self._seen[loop] = time.monotonic()
 
     def well(self, loop: str) -> None:
         """`loop` has come round and works; says so if it did not before."""

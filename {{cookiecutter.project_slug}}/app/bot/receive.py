@@ -18,6 +18,8 @@ from app.storage.models import Cursor, now
 log = structlog.get_logger()
 
 STANDBY = 5.0  # seconds between two looks whether the leader is gone
+POLL_WAIT = 25  # seconds that VK holds a poll without news
+FIRST_WAIT = 1  # the first one is short: it shows soon whether polling works
 PAGE = 200  # the most that VK gives at once
 CLOCKS = timedelta(minutes=10)  # how far VK's clock and ours may be apart
 FIRST_START = timedelta(days=1)  # unread messages younger than this are answered when a bot is started for the first time
@@ -77,12 +79,13 @@ class _Receiver:
         newest = self._connect()
         if not self._ts:
             yield from self._fill_gap(newest, now() - FIRST_START, unread_only=True)
-        failed_before = False
+        wait, failed_before = FIRST_WAIT, False
         while leading():
-            answer = self._vk.poll(self._server, self._key, self._ts)
+            answer = self._vk.poll(self._server, self._key, self._ts, wait)
             failed = answer.get("failed")
             if failed is None:
                 self._store(answer["updates"], str(answer["ts"]))
+                wait = POLL_WAIT
                 yield True
             elif failed_before or failed not in (1, 2, 3):
                 raise VkError(f"the long poll does not work (failed: {failed})")
@@ -99,7 +102,8 @@ class _Receiver:
             insert_new(session, Cursor, [{"name": self._name, "value": ""}])
             # `updated_at` stays: it says when the last poll was
             mine = update(Cursor).where(Cursor.name == self._name).values(epoch=Cursor.epoch + 1, updated_at=Cursor.updated_at)
-            return session.execute(mine.returning(Cursor.epoch, Cursor.value, Cursor.updated_at)).one()._tuple()
+            epoch, ts, polled_at = session.execute(mine.returning(Cursor.epoch, Cursor.value, Cursor.updated_at)).one()
+            return epoch, ts, polled_at
 
     def _connect(self) -> str:
         """Ask for the server and the key to poll with; returns VK's newest `ts`."""
@@ -131,7 +135,7 @@ class _Receiver:
 
     def _conversations(self, since: datetime, *, unread_only: bool) -> Iterator[dict[str, Any]]:
         values = {"group_id": self._bot.settings.vk_group_id, "filter": "unread" if unread_only else "all"}
-        for item in _pages(self._vk, "messages.getConversations", values, lambda item: item["last_message"]["date"], since):
+        for item in _pages(self._vk, "messages.getConversations", values, _last_date, since):
             yield item["conversation"]
 
     def _history(self, peer_id: int, since: datetime) -> Iterator[dict[str, Any]]:
@@ -139,6 +143,11 @@ class _Receiver:
         for message in _pages(self._vk, "messages.getHistory", values, lambda item: item["date"], since):
             if not message["out"]:
                 yield message
+
+
+def _last_date(item: dict[str, Any]) -> float:
+    """When a conversation had its last message; one that was emptied has none."""
+    return float(item.get("last_message", {}).get("date", 0))
 
 
 def _pages(

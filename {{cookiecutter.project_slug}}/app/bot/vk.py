@@ -22,7 +22,6 @@ API_VERSION = "5.199"
 API_HOST = "https://api.vk.ru"  # vk_api has it written into its code
 RATE = 19.5  # calls a second; VK refuses more than 20 of a community's token
 TIMEOUT = (3.05, 15)  # seconds to connect, and between two bytes of an answer
-POLL_WAIT = 25  # seconds that VK holds a long poll without news
 
 
 class Fault(StrEnum):
@@ -136,11 +135,11 @@ class Vk:
             raise _unreadable("execute")
         return [_send_result(result, errors) for result in results]
 
-    def poll(self, server: str, key: str, ts: str) -> dict[str, Any]:
-        """What the long poll says next: `{"ts", "updates"}` or `{"failed"}`. Raises `VkError`."""
-        values = {"act": "a_check", "key": key, "ts": ts, "wait": str(POLL_WAIT)}
+    def poll(self, server: str, key: str, ts: str, wait: int) -> dict[str, Any]:
+        """What the long poll says within `wait` seconds: `{"ts", "updates"}` or `{"failed"}`. Raises `VkError`."""
+        values = {"act": "a_check", "key": key, "ts": ts, "wait": str(wait)}
         try:
-            response = self._session.get(server, params=values, timeout=(TIMEOUT[0], POLL_WAIT + 10))
+            response = self._session.get(server, params=values, timeout=(TIMEOUT[0], wait + 10))
             response.raise_for_status()
             answer = response.json()
         except (requests.RequestException, ValueError) as error:
