@@ -55,8 +55,8 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
     page.fill("[name=password]", stack.password)
     page.locator("[name=password]").press("Enter")
     page.wait_for_selector("#inbox")
-    yield page
     ARTIFACTS.mkdir(exist_ok=True)
+    yield page
     page.screenshot(path=ARTIFACTS / f"{os.environ['PYTEST_CURRENT_TEST'].split('::')[-1].split(' ')[0]}.png", full_page=True)
     context.close()
     assert not complaints

@@ -19,11 +19,22 @@ from urllib.error import URLError
 from zlib import crc32
 
 import docker
+import yaml
 from testcontainers.compose import DockerCompose
 
 PROJECT = Path(__file__).parents[2]
 OWN = (".env", "secrets", "data", ".venv", "demo", ".git", "__pycache__", ".*_cache", "artifacts", "node_modules")
+HAS_BOT = (PROJECT / "app/bot").exists()
 T = TypeVar("T")
+
+
+def _services() -> list[str]:
+    """The services of this project that go on running: all but `migrate`."""
+    files = [yaml.safe_load(file.read_text()) for file in PROJECT.glob("docker-compose*.yml")]
+    return sorted({service for file in files for service in file["services"]} - {"migrate"})
+
+
+SERVICES = _services()
 
 
 def eventually(ask: Callable[[], T], what: str, timeout: float = 60) -> T:
@@ -165,10 +176,6 @@ class Containers(Stack):
             for what in (["ps", "--all"], ["logs", "--no-color", "--tail", "60"])
         )
         return "\n".join(parts)
-
-    def services(self) -> list[str]:
-        """The services that go on running: all but `migrate`."""
-        return [name for name in self.compose.get_config()["services"] if name != "migrate"]
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What `docker inspect` says of the service's container."""

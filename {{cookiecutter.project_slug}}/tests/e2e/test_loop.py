@@ -1,8 +1,12 @@
 """The whole loop, with and without Docker: a message comes in, is answered, handed over, answered by a person, and counted."""
 
+import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.stack import Stack, eventually
+from tests.e2e.conftest import ARTIFACTS
+from tests.e2e.stack import HAS_BOT, SERVICES, Stack, eventually
+
+pytestmark = pytest.mark.skipif(not HAS_BOT, reason="this project has no bot to write to")
 
 
 def test_a_message_in_vk_gets_the_bots_answer(stack: Stack) -> None:
@@ -21,7 +25,7 @@ def test_an_operator_answers_in_the_inbox_and_the_person_gets_it(stack: Stack, p
     # the inbox shows it by itself, without a reload
     row = page.locator("#inbox [data-conversation]", has_text="Борис")
     expect(row).to_contain_text("1207", timeout=20_000)
-    page.screenshot(path="tests/e2e/artifacts/inbox.png")
+    page.screenshot(path=ARTIFACTS / "inbox.png")
     row.click()
     thread = page.locator("#thread")
     expect(thread.locator("article[data-direction=in]").last).to_contain_text(question)
@@ -35,6 +39,7 @@ def test_an_operator_answers_in_the_inbox_and_the_person_gets_it(stack: Stack, p
     assert sum("привезём завтра" in answer["text"] for answer in stack.answers(person)) == 1
 
 
+@pytest.mark.skipif("reports" not in SERVICES, reason="this project has no reports")
 def test_the_report_shows_it_as_a_chart(stack: Stack, page: Page) -> None:
     person = stack.new_person("Вера")
     first = stack.write(person, "Привет!")
