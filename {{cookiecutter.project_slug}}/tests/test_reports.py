@@ -1,14 +1,22 @@
 """The reporting service as web asks it."""
 
+import os
 import shutil
+import signal
+import socket
 import struct
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
@@ -53,6 +61,7 @@ def reports(open_reports: Open, settings: Settings) -> FlaskClient:
     return open_reports(settings)
 
 
+TOKEN = "test-0123456789abcdef"
 ADDRESSES = ["/", "/charts/messages.json", "/charts/response.png", f"/static/{bundle.name()}", "/nowhere"]
 
 
@@ -263,3 +272,71 @@ def test_the_reading_role_of_postgresql_is_enough_and_cannot_write(
             pytest.raises(DBAPIError, match=r"read-only|permission denied"),
         ):
             connection.execute(text(statement))
+
+
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@contextmanager
+def process(folder: Path, *, token: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The service as `make run` starts it, with `token` in `secrets/`."""
+    (folder / "secrets").mkdir()
+    (folder / "secrets" / "reports_token").write_text(token)
+    started = subprocess.Popen(
+        [sys.executable, "-m", "app.reports"],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])} | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield started
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)  # with its worker, which would outlive it
+        started.communicate()
+
+
+def answers(address: str) -> bool:
+    try:
+        return requests.get(f"http://{address}/readyz", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def test_it_starts_and_ends_as_a_process(tmp_path: Path, script: Path, sqlite_template: Path) -> None:
+    (tmp_path / "data" / "reports").mkdir(parents=True)
+    shutil.copy(script, tmp_path / "data" / "reports")
+    address = free_address()
+    with process(tmp_path, token=TOKEN, LISTEN=address, DATABASE_URL=f"sqlite:///{sqlite_template}") as service:
+        while not answers(address):
+            assert service.poll() is None
+            time.sleep(0.1)
+        service.terminate()
+        assert service.wait(20) == 0
+
+
+def test_it_can_be_stopped_while_it_makes_the_script(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "reports"
+    with process(tmp_path, token=TOKEN) as service:
+        while not (folder.is_dir() and any(folder.iterdir())):
+            assert service.poll() is None
+            time.sleep(0.01)
+        service.terminate()
+        assert service.wait(20) == 0
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("token", "name"), [("", "reports_token"), (TOKEN, "DATA_DIR")])
+def test_a_wrong_setting_is_one_line(tmp_path: Path, token: str, name: str) -> None:
+    (tmp_path / "data").write_text("a file where a folder should be")
+    with process(tmp_path, token=token) as service:
+        _, said = service.communicate(timeout=60)
+        assert service.returncode == 2
+        assert said.count("\n") == 1
+        assert said.startswith("reports: ")
+        assert name in said

@@ -1,5 +1,8 @@
 """python -m app.reports: the reporting service"""
 
+import signal
+import sys
+
 import structlog
 
 from app import service
@@ -10,6 +13,8 @@ from app.settings import Settings, SettingsError
 def main(settings: Settings) -> None:
     """Make what the pages need, then serve them. One worker: charts are few, and each worker is 100 MB."""
     settings.secret("reports_token")
+    # until the server has its own handler; as a container's first process one would not hear it at all
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         file = bundle.prepare(settings.data_dir / "reports")
     except OSError as error:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 
 SOURCE = Path(__file__).parent / "static" / "charts.js"
 
@@ -27,9 +27,10 @@ def prepare(folder: Path) -> Path:
     file = folder / name()
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as part:
-            subprocess.run([sys.executable, "-m", "app.reports.bundle", part.name], check=True)  # noqa: S603 - our own module
-        Path(part.name).replace(file)
+        with TemporaryDirectory(dir=folder) as scratch:
+            part = Path(scratch) / file.name
+            subprocess.run([sys.executable, "-m", "app.reports.bundle", part], check=True)  # noqa: S603 - our own module
+            part.replace(file)
     return file
 
 
