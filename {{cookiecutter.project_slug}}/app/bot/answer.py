@@ -4,7 +4,7 @@ import time
 from collections.abc import Generator
 
 import structlog
-from sqlalchemy import Engine, or_, select
+from sqlalchemy import Engine, func, or_, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -33,7 +33,8 @@ def answer(bot: Bot) -> Generator[bool]:
     texts = load_texts(bot.settings.app_language)
     with Waiter(bot.engine, Channel.EVENTS) as waiter:
         while True:
-            if not answer_next(bot.engine, dialog, texts, strangers.names(bot.engine)):
+            newest, names = strangers.names(bot.engine)
+            if not answer_next(bot.engine, dialog, texts, names, newest):
                 waiter.wait(1)
             yield True
 
@@ -46,8 +47,11 @@ class _Strangers:
         self._language = language
         self._not_before = 0.0
 
-    def names(self, engine: Engine) -> Names:
-        """First and last names by VK id of people with new events whom we do not know; without an answer we go on without."""
+    def names(self, engine: Engine) -> tuple[int, Names]:
+        """The newest event's number, and first and last names by VK id of people with events up to it whom we do not know.
+
+        Without an answer of VK we go on without names.
+        """
         nameless = or_(Person.id.is_(None), Person.first_name == "")
         waiting = (
             select(Event.peer_id)
@@ -57,23 +61,24 @@ class _Strangers:
             .limit(100)
         )
         with Session(engine.execution_options(read_only=True)) as session:
+            newest = session.scalar(select(func.max(Event.id))) or 0
             ids = session.scalars(waiting).all()
         if not ids or time.monotonic() < self._not_before:
-            return {}
+            return newest, {}
         try:
             people = self._vk.call("users.get", user_ids=",".join(map(str, ids)), lang=self._language)
-            return {person["id"]: (person["first_name"], person["last_name"]) for person in people}
+            return newest, {person["id"]: (person["first_name"], person["last_name"]) for person in people}
         except (VkError, KeyError, TypeError) as error:
             self._not_before = time.monotonic() + NAMES_PAUSE
             log.warning(f"people stay without names for now: {one_line(error)}")
-            return {}
+            return newest, {}
 
 
-def answer_next(engine: Engine, dialog: Dialog, texts: Texts, names: Names) -> bool:
-    """Deal with the next event; False when there is none. One that raises is set aside with its reason."""
+def answer_next(engine: Engine, dialog: Dialog, texts: Texts, names: Names, newest: int) -> bool:
+    """Deal with the next event up to number `newest`; False when there is none. One that raises is set aside with its reason."""
     with Session(engine) as session, session.begin():
         event = next_event(session)
-        if event is None:
+        if event is None or event.id > newest:
             return False
         try:
             with session.begin_nested():
