@@ -102,6 +102,16 @@ def engine(settings: Settings) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Any]:
+    """A running sandbox, `tests.bot.Sandbox`: imported here, for a project without the bot has neither."""
+    from tests.bot import Sandbox
+
+    sandbox = Sandbox(tmp_path)
+    yield sandbox
+    sandbox.close()
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium: the system's, else the one that `playwright install chromium` brought."""
