@@ -13,9 +13,11 @@ UNCHOSEN = {
     ],
     "reports": ["app/reports", "requirements/reports.*", "tests/reports.*", "tests/test_reports*"],
 }
+# what tools leave in the template's folder when somebody works on it in place
+LEAVINGS = [".*_cache", ".hypothesis", "**/__pycache__"]
 CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}
 
-patterns = [pattern for part, paths in UNCHOSEN.items() if not ANSWERS[part] for pattern in paths]
+patterns = LEAVINGS + [pattern for part, paths in UNCHOSEN.items() if not ANSWERS[part] for pattern in paths]
 patterns += [path for ci, path in CI.items() if ci != ANSWERS["ci"]]
 for path in [path for pattern in patterns for path in Path().glob(pattern)]:
     if path.is_dir():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from allpairspy import AllPairs
+from cookiecutter.main import cookiecutter
 from dotenv import dotenv_values
 
 from tests.conftest import BIN, ROOT, git, run, tree
@@ -178,6 +179,17 @@ def test_the_short_name_follows_from_the_name(bake: Bake, name: str, slug: str) 
 
 def test_the_same_answers_give_the_same_bytes(bake: Bake) -> None:
     assert tree(bake(author="A")) == tree(bake(author="A"))
+
+
+def test_what_tools_left_in_the_template_is_not_handed_on(template: Path, bake: Bake, tmp_path: Path) -> None:
+    used = Path(shutil.copytree(template, tmp_path / "used"))
+    inside = used / "{{cookiecutter.project_slug}}"
+    for cache in (".mypy_cache/3.11", ".ruff_cache", ".hypothesis", "app/__pycache__", "tests/e2e/__pycache__"):
+        (inside / cache).mkdir(parents=True)
+        # neither text nor, to cookiecutter's eye, binary
+        (inside / cache / "left").write_bytes(b"a" * 900 + b"\x8c{{ cookiecutter.nothing }}")
+    project = Path(cookiecutter(str(used), no_input=True, output_dir=str(tmp_path / "made")))
+    assert tree(project) == tree(bake())
 
 
 def test_scripts_can_be_run(bake: Bake) -> None:
