@@ -1,9 +1,13 @@
 """The template as it would be published, and projects made from it."""
 
 import os
+import pty
+import select
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,29 @@ def run(*command: str | Path, cwd: Path, **options: Any) -> subprocess.Completed
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     environment |= options.pop("env", {})
     return subprocess.run(command, cwd=cwd, env=environment, text=True, check=False, **{"capture_output": True, **options})
+
+
+def on_a_terminal(command: list[str], cwd: Path, environment: dict[str, str], until: str) -> tuple[str, int]:
+    """Run a command on a terminal of its own, press Ctrl-C when it has said `until`: what it said, and its exit code."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(cwd)
+        os.execvpe(command[0], command, {name: value for name, value in os.environ.items() if "MAKE" not in name} | environment)
+    said, pressed, end = "", False, time.monotonic() + 120
+    while time.monotonic() < end:
+        if select.select([terminal], [], [], 1)[0]:
+            try:
+                said += os.read(terminal, 65536).decode(errors="replace")
+            except OSError:  # the other side is closed
+                break
+        if until in said and not pressed:
+            pressed = True
+            os.write(terminal, b"\x03")
+    else:
+        os.close(terminal)  # hang up
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert pressed, said
+    return said, code
 
 
 def git(folder: Path, *arguments: str | Path) -> str:
@@ -73,3 +100,15 @@ def bake(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
         return Path(cookiecutter(str(template), no_input=True, extra_context=answers, output_dir=str(output)))
 
     return bake
+
+
+@pytest.fixture
+def ports() -> dict[str, str]:
+    """Ports that nobody listens on at this moment."""
+    probes = {name: socket.socket() for name in ("WEB_PORT", "REPORTS_PORT", "SANDBOX_PORT")}
+    for probe in probes.values():
+        probe.bind(("127.0.0.1", 0))
+    found = {name: str(probe.getsockname()[1]) for name, probe in probes.items()}
+    for probe in probes.values():
+        probe.close()
+    return found

@@ -1,35 +1,19 @@
 """The commands of this repository: what a newcomer types first."""
 
 import os
-import pty
 import re
-import select
 import shutil
-import socket
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, on_a_terminal, run
 
 # a name that no demo of a person has
 DEMO = "community-desk-demo-test"
 HERE = (f"VENV={sys.prefix}", f"INSTALLED={sys.executable}", f"DEMO={DEMO}")
-
-
-@pytest.fixture
-def ports() -> dict[str, str]:
-    """Ports that nobody listens on at this moment."""
-    probes = {name: socket.socket() for name in ("WEB_PORT", "REPORTS_PORT", "SANDBOX_PORT")}
-    for probe in probes.values():
-        probe.bind(("127.0.0.1", 0))
-    found = {name: str(probe.getsockname()[1]) for name, probe in probes.items()}
-    for probe in probes.values():
-        probe.close()
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -58,29 +42,6 @@ def test_an_old_python_is_told_in_one_line(tmp_path: Path, target: str) -> None:
     assert "Python 3.11" in ours[0]
     assert done.stdout == ""
     assert not (tmp_path / "venv").exists()
-
-
-def on_a_terminal(command: list[str], cwd: Path, environment: dict[str, str], until: str) -> tuple[str, int]:
-    """Run a command on a terminal of its own, press Ctrl-C when it has said `until`: what it said, and its exit code."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(cwd)
-        os.execvpe(command[0], command, {name: value for name, value in os.environ.items() if "MAKE" not in name} | environment)
-    said, pressed, end = "", False, time.monotonic() + 120
-    while time.monotonic() < end:
-        if select.select([terminal], [], [], 1)[0]:
-            try:
-                said += os.read(terminal, 65536).decode(errors="replace")
-            except OSError:  # the other side is closed
-                break
-        if until in said and not pressed:
-            pressed = True
-            os.write(terminal, b"\x03")
-    else:
-        os.close(terminal)  # hang up
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert pressed, said
-    return said, code
 
 
 def test_the_demo_starts_and_stops_and_starts_again(checkout: Path, ports: dict[str, str]) -> None:

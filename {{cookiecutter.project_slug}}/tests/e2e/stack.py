@@ -87,9 +87,9 @@ class Stack:
         self.web, self.sandbox = f"http://127.0.0.1:{web}", f"http://127.0.0.1:{sandbox}"
         self.password = (folder / "secrets/operator_password").read_text().strip()
 
-    def new_person(self, name: str) -> int:
+    def new_person(self, first_name: str, last_name: str = "Тестова") -> int:
         """Somebody new in the sandbox: the VK id, which is the peer id of the dialog too."""
-        return int(http(f"{self.sandbox}/control/people", {"first_name": name, "last_name": "Тестова"})["id"])
+        return int(http(f"{self.sandbox}/control/people", {"first_name": first_name, "last_name": last_name})["id"])
 
     def write(self, person: int, text: str) -> int:
         """The person writes to the community: the message's number in the dialog."""
