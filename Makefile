@@ -64,6 +64,7 @@ lint: $(INSTALLED) ## Check the template's code, and the project's in place
 	$(BIN)/ruff format --check
 	cd "$(PROJECT)" && $(abspath $(BIN))/mypy --cache-dir ../.mypy_cache
 	cd "$(PROJECT)" && $(abspath $(BIN))/lint-imports --no-cache
+	$(BIN)/hadolint "$(PROJECT)/Dockerfile"
 	$(BIN)/shellcheck .ci/run
 
 format: $(INSTALLED) ## Bring the code into shape

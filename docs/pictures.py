@@ -72,7 +72,7 @@ def take(stack: Any, page: Page, story: dict[str, Any], images: Path) -> None:
         person = stack.new_person(*name.split())
         for said in texts:
             number = stack.write(person, said)
-            eventually(lambda person=person, number=number: stack.answers(person, after=number), f"an answer for {name}")  # type: ignore[misc]
+            eventually(lambda person=person, number=number: stack.answers(person, after=number), f"an answer for {name}")
 
     page.goto(stack.web)
     page.fill("[name=login]", "admin")

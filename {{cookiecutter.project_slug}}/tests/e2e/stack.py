@@ -121,7 +121,7 @@ class Processes(Stack):
             )
         os.close(inside)
         for url in (self.web, self.sandbox):
-            eventually(lambda url=url: self.alive() and http(f"{url}/readyz") == "ok", f"{url} is ready\n{self.log()}", 120)  # type: ignore[misc]
+            eventually(lambda url=url: self.alive() and http(f"{url}/readyz") == "ok", f"{url} is ready\n{self.log()}", 120)
 
     def alive(self) -> bool:
         """Fails with the log when the processes ended by themselves."""
@@ -187,21 +187,29 @@ class Containers(Stack):
         state = self.inspect(service)["State"]
         return bool(state["Running"] and state["Health"]["Status"] == "healthy")
 
-    def kill(self, service: str) -> None:
-        """SIGKILL to the service's first process, from outside: `docker kill` would switch the restart policy off.
+    def signal(self, service: str, name: str) -> None:
+        """A signal ("KILL", "STOP") to the service's first process, from outside: `docker kill` switches the restart policy off.
 
         A helper container that sees the engine's processes does it, so that neither root nor a local engine is needed.
         """
         container = self.inspect(service)
         self.engine.containers.run(
             container["Image"],
-            ["-c", f"kill -9 {container['State']['Pid']}"],
+            ["-c", f"kill -{name} {container['State']['Pid']}"],
             entrypoint="sh",
             pid_mode="host",
             user="0",
             network_mode="none",
             remove=True,
         )
+
+    def check_health(self, service: str) -> bool:
+        """Run the service's own health check now, instead of waiting for its turn."""
+        container = self.inspect(service)
+        kind, *command = container["Config"]["Healthcheck"]["Test"]
+        if kind == "CMD-SHELL":
+            command = ["sh", "-c", *command]
+        return bool(self.engine.containers.get(container["Id"]).exec_run(command).exit_code == 0)
 
     def python(self, service: str, code: str) -> str:
         """What `code` prints inside the service's container."""

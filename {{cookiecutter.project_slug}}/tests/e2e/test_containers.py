@@ -120,12 +120,12 @@ def test_a_killed_service_comes_back_and_nothing_is_lost(containers: Containers,
     before = containers.inspect(service)["RestartCount"]
     for person in people:
         containers.write(person, "Привет!")
-    containers.kill(service)
+    containers.signal(service, "KILL")
     eventually(lambda: containers.inspect(service)["RestartCount"] > before, f"{service} is restarted")
     eventually(lambda: containers.healthy(service), f"{service} is healthy again", 90)
     for person in (calm, *people):
         last = containers.write(person, "Ещё тут?")
-        eventually(lambda person=person, last=last: containers.answers(person, after=last), "an answer after the crash", 90)  # type: ignore[misc]
+        eventually(lambda person=person, last=last: containers.answers(person, after=last), "an answer after the crash", 90)
     # those who wrote when it happened have what the other one has: every answer, and none twice
     expected = stored(containers, calm)
     assert expected["in"] == 2
@@ -138,9 +138,29 @@ def test_a_killed_service_comes_back_and_nothing_is_lost(containers: Containers,
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_killed_service_comes_back(containers: Containers, service: str) -> None:
     before = containers.inspect(service)["RestartCount"]
-    containers.kill(service)
+    containers.signal(service, "KILL")
     eventually(lambda: containers.inspect(service)["RestartCount"] > before, f"{service} is restarted")
     eventually(lambda: containers.healthy(service), f"{service} is healthy again", 90)
+
+
+@NEEDS_BOT
+def test_the_bots_health_check_fails_when_it_hangs(containers: Containers) -> None:
+    containers.signal("bot", "STOP")
+    try:
+        eventually(lambda: not containers.check_health("bot"), "the bot is seen to hang", 90)
+    finally:
+        containers.signal("bot", "CONT")
+    eventually(lambda: containers.check_health("bot"), "the bot is healthy again")
+
+
+@pytest.mark.skipif("db" not in SERVICES, reason="this project's database is a file")
+def test_health_checks_fail_without_the_database_and_recover_with_it(containers: Containers) -> None:
+    asking = [service for service in ("web", "reports") if service in SERVICES]
+    containers.run("stop", "db")
+    assert [service for service in asking if containers.check_health(service)] == []
+    containers.run("start", "db")
+    for service in asking:
+        eventually(lambda service=service: containers.check_health(service), f"{service} is healthy again")
 
 
 def test_every_container_stops_by_itself_with_exit_code_0(containers: Containers) -> None:
