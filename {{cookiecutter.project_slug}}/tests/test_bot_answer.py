@@ -25,8 +25,10 @@ from app.storage.models import (
     Message,
     Person,
 )
+from tests.conftest import make_settings
 
 TEXTS = load_texts("ru")
+SETTINGS = make_settings()
 ANNA = 101
 
 
@@ -54,7 +56,7 @@ def add(engine: Engine, *updates: Any) -> None:
 
 
 def answer_all(engine: Engine, dialog: Dialog = story, names: dict[int, tuple[str, str]] | None = None) -> None:
-    while answer_next(engine, dialog, TEXTS, names or {}, newest=10**9):
+    while answer_next(engine, SETTINGS, dialog, TEXTS, names=names or {}, newest=10**9):
         pass
 
 
@@ -89,9 +91,9 @@ def test_a_name_comes_later_if_vk_does_not_tell_it_at_once(engine: Engine) -> No
 def test_an_event_whose_person_was_not_asked_for_has_to_wait(engine: Engine) -> None:
     add(engine, wrote("Начать", 1), wrote("Начать", 1, peer_id=102))
     first, second = get(engine, Event)
-    assert answer_next(engine, story, TEXTS, {}, first.id)
-    assert not answer_next(engine, story, TEXTS, {}, first.id)
-    assert answer_next(engine, story, TEXTS, {}, second.id)
+    assert answer_next(engine, SETTINGS, story, TEXTS, names={}, newest=first.id)
+    assert not answer_next(engine, SETTINGS, story, TEXTS, names={}, newest=first.id)
+    assert answer_next(engine, SETTINGS, story, TEXTS, names={}, newest=second.id)
 
 
 def test_an_event_that_comes_again_is_left_out(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator
+from typing import assert_never
 
 import structlog
 from sqlalchemy import Engine, func, or_, select
@@ -10,10 +11,12 @@ from sqlalchemy.orm import Session
 
 from app.bot.dialog import dialog
 from app.bot.loops import Bot
-from app.bot.talk import Action, Ask, Dialog, HandOver, Incoming, Reply
+from app.bot.take import Situation, take
+from app.bot.talk import Action, Ask, Dialog, HandOver, Reply, Resume
 from app.bot.texts import Texts, load_texts
 from app.bot.vk import Vk, VkError
 from app.log import one_line
+from app.settings import Settings
 from app.storage import desk
 from app.storage.inbox import ALLOW, DENY, MESSAGE, Consent, IncomingMessage
 from app.storage.models import GROUP_CHATS, Conversation, ConversationStatus, Event, EventState, Person, now
@@ -34,7 +37,7 @@ def answer(bot: Bot) -> Generator[bool]:
     with Waiter(bot.engine, Channel.EVENTS) as waiter:
         while True:
             newest, names = strangers.names(bot.engine)
-            if not answer_next(bot.engine, dialog, texts, names, newest):
+            if not answer_next(bot.engine, bot.settings, dialog, texts, names=names, newest=newest):
                 waiter.wait(1)
             yield True
 
@@ -74,7 +77,7 @@ class _Strangers:
             return newest, {}
 
 
-def answer_next(engine: Engine, dialog: Dialog, texts: Texts, names: Names, newest: int) -> bool:
+def answer_next(engine: Engine, settings: Settings, dialog: Dialog, texts: Texts, *, names: Names, newest: int) -> bool:
     """Deal with the next event up to number `newest`; False when there is none. One that raises is set aside with its reason."""
     with Session(engine) as session, session.begin():
         event = next_event(session)
@@ -82,7 +85,7 @@ def answer_next(engine: Engine, dialog: Dialog, texts: Texts, names: Names, newe
             return False
         try:
             with session.begin_nested():
-                _deal_with(session, event, dialog, texts, names)
+                _deal_with(session, event, settings, dialog, texts, names=names)
             event.state = EventState.DONE
         except (OperationalError, InterfaceError):
             raise  # the database is at fault, not the event
@@ -94,16 +97,16 @@ def answer_next(engine: Engine, dialog: Dialog, texts: Texts, names: Names, newe
     return True
 
 
-def _deal_with(session: Session, event: Event, dialog: Dialog, texts: Texts, names: Names) -> None:
+def _deal_with(session: Session, event: Event, settings: Settings, dialog: Dialog, texts: Texts, *, names: Names) -> None:
     content = event.raw["object"]
     if event.type == MESSAGE:
         message = IncomingMessage.model_validate(content["message"])
-        _take(session, message, dialog, texts, names)
+        _take(session, message, settings, dialog, texts, names=names)
     elif event.type in (ALLOW, DENY):
         _person(session, Consent.model_validate(content).user_id, names).reachable = event.type == ALLOW
 
 
-def _take(session: Session, message: IncomingMessage, dialog: Dialog, texts: Texts, names: Names) -> None:
+def _take(session: Session, message: IncomingMessage, settings: Settings, dialog: Dialog, texts: Texts, *, names: Names) -> None:
     conversation, first = _conversation(session, message.peer_id, names)
     desk.receive(
         session,
@@ -114,35 +117,33 @@ def _take(session: Session, message: IncomingMessage, dialog: Dialog, texts: Tex
         attachments=message.attachments,
     )
     person = conversation.person
-    if person is None:
-        return  # a group chat: the bot is silent where it is not addressed
-    person.reachable = True
-    if conversation.status == ConversationStatus.OPEN:
-        return  # the operators have the word
-    incoming = Incoming(
-        text=message.text,
-        payload=message.payload,
-        attachments=message.attachments,
-        name=person.first_name,
-        first=first,
+    if person is not None:
+        person.reachable = True
+    situation = Situation(
+        message=message,
+        group_id=settings.vk_group_id,
+        status=conversation.status,
         step=conversation.step,
         form=conversation.form,
-        texts=texts,
+        name=person.first_name if person else "",
+        first=first,
     )
-    conversation.status = ConversationStatus.BOT
-    conversation.step, conversation.form = None, {}
-    for action in dialog(incoming):
+    for action in take(situation, dialog, texts):
         _do(session, conversation, action)
 
 
 def _do(session: Session, conversation: Conversation, action: Action) -> None:
     match action:
+        case Resume():
+            conversation.status, conversation.step, conversation.form = ConversationStatus.BOT, None, {}
         case Reply(text, keyboard, attachment):
             desk.answer(session, conversation, text, keyboard=keyboard.render() if keyboard else None, attachment=attachment)
         case Ask(step, form):
             conversation.step, conversation.form = step, dict(form)
         case HandOver(topic):
             desk.hand_over(conversation, topic)
+        case _:
+            assert_never(action)
 
 
 def _conversation(session: Session, peer_id: int, names: Names) -> tuple[Conversation, bool]:
