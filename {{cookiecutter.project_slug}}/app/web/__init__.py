@@ -14,7 +14,7 @@ from flask_wtf.csrf import CSRFProtect
 
 from app import log
 from app.settings import Settings, load
-from app.web import access, auth, conversation, database, errors, health, inbox, reports, times
+from app.web import access, auth, callback, conversation, database, errors, health, inbox, reports, times
 
 STATIC = Path(__file__).parent / "static"
 CONTENT_SECURITY_POLICY = {
@@ -78,13 +78,17 @@ def create_app(settings: Settings | None = None) -> Flask:
         content_security_policy=CONTENT_SECURITY_POLICY,
         content_security_policy_nonce_in=["script-src", "style-src"],
     )
-    CSRFProtect(app)
+    csrf = CSRFProtect(app)
     auth.register(app)
     errors.register(app)
     for blueprint in (health.blueprint, auth.blueprint, inbox.blueprint, conversation.blueprint):
         app.register_blueprint(blueprint)
     if settings.reports_url:
         app.register_blueprint(reports.blueprint(settings))
+    if settings.vk_transport == "callback":
+        way_in = callback.blueprint(settings)
+        csrf.exempt(way_in)  # VK has a secret instead, and no session
+        app.register_blueprint(way_in)
     return app
 
 
