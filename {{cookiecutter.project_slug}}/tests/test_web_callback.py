@@ -140,7 +140,10 @@ def test_without_the_setting_there_is_no_such_address(settings: Settings) -> Non
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"vk_callback_secret": None}, "secret vk_callback_secret"), ({"vk_callback_confirmation": None}, "VK_CALLBACK_CONFIRMATION")],
+    [
+        ({"vk_callback_secret": None}, "secret vk_callback_secret"),
+        ({"vk_callback_confirmation": None}, "VK_CALLBACK_CONFIRMATION"),
+    ],
 )
 def test_half_a_configuration_is_refused_at_the_start(tmp_path: Any, change: dict[str, Any], words: str) -> None:
     settings = callback(make_settings(data_dir=tmp_path)).model_copy(update=change)

@@ -7,7 +7,17 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.storage.models import Author, Conversation, ConversationStatus, Delivery, Direction, Message, Operator, now
+from app.storage.models import (
+    Author,
+    Conversation,
+    ConversationStatus,
+    Delivery,
+    DeliveryState,
+    Direction,
+    Message,
+    Operator,
+    now,
+)
 from app.storage.wake import Channel, wake
 
 TEXT_LIMIT = 4096  # characters that VK takes in one message; its schema says 9000, the platform has refused more than this
@@ -88,6 +98,21 @@ def answer(
     _touch(conversation, message)
     wake(session, Channel.OUTBOX)
     return message
+
+
+def send_again(session: Session, message: Message, *, also_held: bool) -> None:
+    """Put the parts of an answer that VK refused back into the outbox; `also_held`: and those that it may have already.
+
+    What was surely not sent gets a new `random_id`. What may have been sent keeps its own: VK drops it if it still remembers.
+    """
+    for part in message.deliveries:
+        if part.state == DeliveryState.FAILED:
+            part.random_id = _random_id()
+        elif part.state != DeliveryState.HELD or not also_held:
+            continue
+        part.state, part.attempts, part.first_tried_at, part.next_try_at = DeliveryState.PENDING, 0, None, now()
+        part.error, part.error_code = None, None
+    wake(session, Channel.OUTBOX)
 
 
 def hand_over(conversation: Conversation, topic: str | None = None) -> None:
