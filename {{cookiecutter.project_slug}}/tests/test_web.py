@@ -289,7 +289,7 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(client: FlaskClient, 
         statements.clear()
         assert client.get(f"/conversations/{number}?view=mine").status_code == 200
         counts.append(sum(statement.startswith("SELECT") for statement in statements))
-    assert counts == [6, 6]
+    assert counts == [8, 8]
 
 
 def test_the_list_says_304_until_something_in_it_changes(client: FlaskClient, engine: Engine) -> None:
