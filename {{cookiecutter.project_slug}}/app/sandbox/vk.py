@@ -1,10 +1,11 @@
 """The addresses of VK: methods, the long poll, uploads, files."""
 
+import io
 import secrets
 import time
 from collections.abc import Callable, Iterator
 
-from flask import Blueprint, Response, abort, jsonify, request
+from flask import Blueprint, Response, abort, jsonify, request, send_file
 from sqlalchemy.orm import Session
 
 from app.sandbox import methods
@@ -52,10 +53,8 @@ def show_file(kind: str, file_id: int, access_key: str) -> Response:
         file = session.get(File, file_id)
         if file is None or file.kind != kind or not secrets.compare_digest(file.access_key, access_key):
             abort(404)
-        response = Response(file.content, mimetype=file.mimetype, headers={"Cache-Control": "private, max-age=86400"})
-        if kind == "doc":
-            response.headers.set("Content-Disposition", "attachment", filename=file.name)
-        return response
+        content, is_doc = io.BytesIO(file.content), kind == "doc"
+        return send_file(content, file.mimetype, as_attachment=is_doc, download_name=file.name or kind, max_age=86400)
 
 
 def _suffering(name: str, work: Callable[[], Response]) -> Response:
@@ -64,6 +63,7 @@ def _suffering(name: str, work: Callable[[], Response]) -> Response:
     fault = faults.take(*OF_A_REQUEST, method=name)
     if fault is None:
         return work()
+    request.get_data(parse_form_data=True)  # a server does not end a connection whose request it has not read
     match fault.fault:
         case "http":
             return Response(GATEWAY, fault.code or 502)
