@@ -427,7 +427,7 @@ def test_the_thread_shows_how_far_each_answer_has_got(client: FlaskClient, engin
         ({"state": DeliveryState.SENT}, "✓|>sent<"),
         ({"state": DeliveryState.FAILED, "error_code": 901}, "not sent: the person does not allow the community to write"),
         ({"state": DeliveryState.FAILED, "error_code": 5, "error": "<wrong> token"}, "not sent: &lt;wrong&gt; token"),
-        ({"state": DeliveryState.HELD, "error": "maybe sent"}, "held back: maybe sent"),
+        ({"state": DeliveryState.HELD, "error": "maybe sent"}, "held back: nobody knows"),
     ]
     with Session(engine) as session:
         parts = session.scalars(select(Delivery.id).order_by(Delivery.id)).all()

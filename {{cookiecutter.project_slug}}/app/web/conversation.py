@@ -242,5 +242,5 @@ def _state(parts: list[Any]) -> tuple[str, str | None]:
             return "failed", str(REASONS.get(part.error_code, part.error or ""))
     for part in parts:
         if part.state == DeliveryState.HELD:
-            return "held", part.error
+            return "held", gettext("nobody knows whether it has arrived")
     return ("sent" if all(part.state == DeliveryState.SENT for part in parts) else "waiting"), None

@@ -78,13 +78,14 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Light:
-    """How one thing is, in words. `detail` is what it says itself, `cure` what to do about it."""
+    """How one thing is, in words. `detail` is what it says itself, `cure` what to do about it, `page` where."""
 
     level: Level
     name: str
     words: str
     detail: str | None = None
     cure: str | None = None
+    page: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class State:
     @property
     def etag(self) -> str:
         """A print of what the banner and the menu show of it."""
-        return live.fingerprint(self.bad, self.set_aside)
+        return live.fingerprint([light.name for light in self.bad], self.set_aside)
 
 
 def state() -> State:
@@ -200,6 +201,7 @@ def _queues(facts: Row[Any], at: datetime) -> Iterator[Light]:
             gettext("Set aside"),
             _many(facts.set_aside),
             cure=gettext("The bot could not deal with these events. They are kept: look at them and run them again."),
+            page="/events",
         )
     if facts.held:
         yield Light(
