@@ -69,6 +69,8 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
         ("groups.getById", {}, "groups_getById_object_response"),
         ("groups.getLongPollServer", {"group_id": GROUP}, "groups_getLongPollServer_response"),
         ("groups.getLongPollSettings", {"group_id": GROUP}, "groups_getLongPollSettings_response"),
+        ("groups.getCallbackServers", {"group_id": GROUP}, "groups_getCallbackServers_response"),
+        ("groups.getCallbackSettings", {"group_id": GROUP, "server_id": 1}, "groups_getCallbackSettings_response"),
         ("groups.getTokenPermissions", {}, "groups_getTokenPermissions_response"),
         ("users.get", {"user_ids": "101,102"}, "users_get_response"),
         ("messages.send", {"peer_id": 101, "message": "x", "random_id": 2}, "messages_send_deprecated_response"),

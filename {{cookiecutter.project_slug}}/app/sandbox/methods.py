@@ -225,6 +225,21 @@ def _groups_get_long_poll_settings(call: Call) -> Any:
     return {"api_version": behaviour.longpoll_version, "events": events, "is_enabled": behaviour.longpoll_enabled}
 
 
+@_method("groups.getCallbackServers")
+def _groups_get_callback_servers(call: Call) -> Any:
+    call.required("group_id")
+    call.group()
+    url = call.sandbox.callback.shown()["url"]
+    about = {"id": 1, "title": "bot", "creator_id": 1, "secret_key": "", "status": "ok"}
+    return {"count": int(url is not None), "items": [{**about, "url": url}] if url else []}
+
+
+@_method("groups.getCallbackSettings")
+def _groups_get_callback_settings(call: Call) -> Any:
+    settings = _groups_get_long_poll_settings(call)
+    return {"api_version": settings["api_version"], "events": settings["events"]}
+
+
 @_method("groups.getTokenPermissions")
 def _groups_get_token_permissions(call: Call) -> Any:
     given = {name: setting for name, setting in PERMISSIONS.items() if name in call.sandbox.behaviour.permissions}
@@ -456,7 +471,7 @@ def named(name: str) -> Method:
 def permit(sandbox: Sandbox, name: str) -> None:
     """Raise the error with which VK refuses a method to a token without the right, or to a community without messages."""
     section = name.partition(".")[0]
-    if name.startswith("groups.getLongPoll"):
+    if name.startswith(("groups.getLongPoll", "groups.getCallback")):
         section = "manage"
     if section in PERMISSIONS and section not in sandbox.behaviour.permissions:
         raise ApiError(15, "no access to call this method. It cannot be called with current scopes.")
