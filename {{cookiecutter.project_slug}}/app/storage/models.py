@@ -250,8 +250,13 @@ class Delivery(Base):
     """The outbox: what is to be sent to VK. The stored `random_id` makes a repeat harmless (VK remembers it for an hour)."""
 
     __tablename__ = "delivery"
-    __table_args__ = _index_where(
-        "state IN ('pending', 'sending')", ix_delivery_unfinished=["id"], ix_delivery_unfinished_of_peer=["peer_id", "id"]
+    __table_args__ = (
+        *_index_where(
+            "state IN ('pending', 'sending')", ix_delivery_unfinished=["id"], ix_delivery_unfinished_of_peer=["peer_id", "id"]
+        ),
+        # operators are told of these
+        *_index_where("state = 'failed'", ix_delivery_failed=["next_try_at"]),
+        *_index_where("state = 'held'", ix_delivery_held=["id"]),
     )
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)

@@ -11,7 +11,7 @@ from typing import Any, cast
 from flask import Blueprint, current_app, g, render_template
 from flask.typing import ResponseReturnValue
 from flask_babel import format_timedelta, gettext, lazy_gettext
-from sqlalchemy import ColumnElement, Row, String, func, literal, or_, select
+from sqlalchemy import Row, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.settings import Settings
@@ -28,6 +28,7 @@ from app.storage.models import (
     Person,
     now,
 )
+from app.storage.queues import word
 from app.web import live, times
 from app.web.database import engine, reader
 
@@ -56,16 +57,10 @@ CURES = {
 }
 TOKEN = next(iter(CURES))
 
-
-def _word(state: StrEnum) -> ColumnElement[str]:
-    """Written into the statement, so that the index of such rows is found."""
-    return literal(str(state), String, literal_execute=True)
-
-
-NEW = Event.state == _word(EventState.NEW)
-SET_ASIDE = Event.state == _word(EventState.FAILED)
-UNFINISHED = Delivery.state.in_([_word(DeliveryState.PENDING), _word(DeliveryState.SENDING)])
-HELD = Delivery.state == _word(DeliveryState.HELD)
+NEW = Event.state == word(EventState.NEW)
+SET_ASIDE = Event.state == word(EventState.FAILED)
+UNFINISHED = Delivery.state.in_([word(DeliveryState.PENDING), word(DeliveryState.SENDING)])
+HELD = Delivery.state == word(DeliveryState.HELD)
 
 
 class Level(StrEnum):
@@ -141,7 +136,7 @@ def _settings() -> Settings:
 def _facts() -> Any:
     """One row: the lengths of the queues and the time of the first in each."""
     day_ago = now() - RECENT
-    refused = (Delivery.state == _word(DeliveryState.FAILED), Delivery.next_try_at > day_ago)
+    refused = (Delivery.state == word(DeliveryState.FAILED), Delivery.next_try_at > day_ago)
     polled = select(Cursor.updated_at).where(Cursor.name == f"longpoll:{_settings().vk_group_id}").scalar_subquery()
     return select(
         _count(Event.id, NEW).label("new"),
@@ -251,7 +246,7 @@ def _stuck() -> Any:
         .join(Message, Message.id == Delivery.message_id)
         .join(Conversation, Conversation.id == Message.conversation_id)
         .outerjoin(Person, Person.id == Conversation.person_id)
-        .where(or_(HELD, (Delivery.state == _word(DeliveryState.FAILED)) & (Delivery.next_try_at > now() - RECENT)))
+        .where(or_(HELD, (Delivery.state == word(DeliveryState.FAILED)) & (Delivery.next_try_at > now() - RECENT)))
         .order_by(Delivery.id.desc())
         .limit(LIST)
     )
