@@ -70,7 +70,7 @@ class _Session(requests.Session):
         return super().request(*args, **{"timeout": TIMEOUT, **kwargs})
 
 
-class _Elsewhere(HTTPAdapter):
+class Elsewhere(HTTPAdapter):
     """Sends what is meant for VK's API to another address: the sandbox."""
 
     def __init__(self, url: str) -> None:
@@ -95,7 +95,7 @@ class Vk:
         if settings.vk_api_url:
             if settings.app_env == "production":
                 raise SettingsError("VK_API_URL is for development; remove it from .env, or set APP_ENV=development")
-            self._session.mount(f"{API_HOST}/", _Elsewhere(settings.vk_api_url))
+            self._session.mount(f"{API_HOST}/", Elsewhere(settings.vk_api_url))
             self._session.trust_env = False  # a proxy has no way to an address of this machine
 
     def call(self, method: str, **values: Any) -> Any:
