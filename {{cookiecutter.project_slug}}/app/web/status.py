@@ -11,7 +11,7 @@ from typing import Any, cast
 from flask import Blueprint, current_app, g, render_template
 from flask.typing import ResponseReturnValue
 from flask_babel import format_timedelta, gettext, lazy_gettext
-from sqlalchemy import Row, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, func, select, union_all
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.settings import Settings
@@ -135,8 +135,6 @@ def _settings() -> Settings:
 
 def _facts() -> Any:
     """One row: the lengths of the queues and the time of the first in each."""
-    day_ago = now() - RECENT
-    refused = (Delivery.state == word(DeliveryState.FAILED), Delivery.next_try_at > day_ago)
     polled = select(Cursor.updated_at).where(Cursor.name == f"longpoll:{_settings().vk_group_id}").scalar_subquery()
     return select(
         _count(Event.id, NEW).label("new"),
@@ -145,13 +143,18 @@ def _facts() -> Any:
         _count(Delivery.id, UNFINISHED).label("unsent"),
         _first(Delivery.created_at, Delivery.id, UNFINISHED).label("oldest_unsent"),
         _count(Delivery.id, HELD).label("held"),
-        _count(Delivery.id, *refused).label("refused"),
+        _count(Delivery.id, _refused()).label("refused"),
         polled.label("polled"),
     )
 
 
-def _count(column: InstrumentedAttribute[int], *where: Any) -> Any:
-    some = select(column).where(*where).limit(COUNT_LIMIT).subquery()
+def _refused() -> ColumnElement[bool]:
+    """Of late: that people do not want to be written to is no reason to look at it for ever."""
+    return and_(Delivery.state == word(DeliveryState.FAILED), Delivery.next_try_at > now() - RECENT)
+
+
+def _count(column: InstrumentedAttribute[int], where: Any) -> Any:
+    some = select(column).where(where).limit(COUNT_LIMIT).subquery()
     return select(func.count()).select_from(some).scalar_subquery()
 
 
@@ -233,6 +236,7 @@ def _database() -> Light:
 
 def _stuck() -> Any:
     """The newest answers that did not arrive, with their conversations."""
+    stuck = union_all(select(Delivery.id).where(HELD), select(Delivery.id).where(_refused()))
     return (
         select(
             Conversation.id,
@@ -246,7 +250,7 @@ def _stuck() -> Any:
         .join(Message, Message.id == Delivery.message_id)
         .join(Conversation, Conversation.id == Message.conversation_id)
         .outerjoin(Person, Person.id == Conversation.person_id)
-        .where(or_(HELD, (Delivery.state == word(DeliveryState.FAILED)) & (Delivery.next_try_at > now() - RECENT)))
+        .where(Delivery.id.in_(stuck))
         .order_by(Delivery.id.desc())
         .limit(LIST)
     )
