@@ -14,7 +14,7 @@ DEMO := community-desk-demo
 IN_DEMO = $(MAKE) --no-print-directory -C demo/$(DEMO) VENV="$(abspath $(VENV))" INSTALLED="$(abspath $(BIN))/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help python demo-project demo demo-docker demo-docker-down test lint format bench-scaffold bench-stack bench-bot pictures lock clean
+.PHONY: help python demo-project demo demo-docker demo-docker-down test lint format bench-scaffold bench-stack bench-bot chaos-bot pictures lock clean
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} \
@@ -79,6 +79,9 @@ bench-stack: $(INSTALLED) ## Measure the stack in containers: build, start, size
 
 bench-bot: $(INSTALLED) ## Measure how fast the bot answers within VK's limits, against a plain loop
 	@$(BIN)/python benchmarks/bot.py
+
+chaos-bot: $(INSTALLED) ## Let everything around the bot fail for ten minutes; count what is lost and doubled
+	@$(BIN)/python benchmarks/chaos.py $(if $(MINUTES),--minutes $(MINUTES))
 
 pictures: $(INSTALLED) ## Take the README's pictures anew, of a running project
 	@$(BIN)/python docs/pictures.py
