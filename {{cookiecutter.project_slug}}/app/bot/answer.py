@@ -27,7 +27,7 @@ from app.storage.wake import Channel, Waiter
 
 log = structlog.get_logger()
 
-BATCH = 100  # events in one transaction
+BATCH = 200  # events in one transaction
 NAMES_PAUSE = 30.0  # seconds without asking for names after VK did not tell them
 NAMES_AT_ONCE = 1000  # the most that VK tells with one call
 
@@ -138,13 +138,14 @@ def _deal_with(session: Session, events: Sequence[Event], settings: Settings, de
     messages = [content for content in contents if isinstance(content, IncomingMessage)]
     conversations, new = _conversations(session, {message.peer_id for message in messages})
     stored = _stored(session, messages)
+    ledger = desk.Ledger(session)
     for event, content in zip(events, contents, strict=True):
         if isinstance(content, Consent):
             _person(session, content.user_id).reachable = event.type == ALLOW
             continue
         conversation = conversations[content.peer_id]
         if (content.peer_id, content.conversation_message_id) not in stored:
-            _receive(session, conversation, content)
+            _receive(ledger, conversation, content)
         situation = Situation(
             message=content,
             group_id=settings.vk_group_id,
@@ -156,7 +157,8 @@ def _deal_with(session: Session, events: Sequence[Event], settings: Settings, de
         )
         new.discard(content.peer_id)
         for action in decide(situation):
-            _do(session, conversation, action)
+            _do(ledger, conversation, action)
+    ledger.write()
     dealt_with = update(Event).where(Event.id.in_([event.id for event in events]))
     session.execute(
         dealt_with.values(state=EventState.DONE, error=None, attempts=Event.attempts + 1, done_at=now()),
@@ -174,9 +176,8 @@ def _read(event: Event) -> IncomingMessage | Consent:
     raise ValueError(f"the bot does nothing about {event.type}")
 
 
-def _receive(session: Session, conversation: Conversation, message: IncomingMessage) -> None:
-    desk.receive(
-        session,
+def _receive(ledger: desk.Ledger, conversation: Conversation, message: IncomingMessage) -> None:
+    ledger.receive(
         conversation,
         message.text,
         cmid=message.conversation_message_id,
@@ -187,19 +188,19 @@ def _receive(session: Session, conversation: Conversation, message: IncomingMess
         conversation.person.reachable = True
 
 
-def _stored(session: Session, messages: Sequence[IncomingMessage]) -> set[tuple[int, int]]:
+def _stored(session: Session, messages: Sequence[IncomingMessage]) -> set[tuple[int, int | None]]:
     """Peer and number of those that an earlier try has stored, though their events were set aside."""
     numbers = [(message.peer_id, message.conversation_message_id) for message in messages]
     known = select(Conversation.peer_id, Message.cmid).join(Message.conversation)
     return {(peer, cmid) for peer, cmid in session.execute(known.where(tuple_(Conversation.peer_id, Message.cmid).in_(numbers)))}
 
 
-def _do(session: Session, conversation: Conversation, action: Action) -> None:
+def _do(ledger: desk.Ledger, conversation: Conversation, action: Action) -> None:
     match action:
         case Resume():
             conversation.status, conversation.step, conversation.form = ConversationStatus.BOT, None, {}
         case Reply(text, keyboard, attachment):
-            desk.answer(session, conversation, text, keyboard=keyboard.render() if keyboard else None, attachment=attachment)
+            ledger.answer(conversation, text, keyboard=keyboard.render() if keyboard else None, attachment=attachment)
         case Ask(step, form):
             conversation.step, conversation.form = step, dict(form)
         case HandOver(topic):

@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from queue import SimpleQueue
 
-from sqlalchemy import BigInteger, Engine, column, exists, select, update, values
+from sqlalchemy import Engine, bindparam, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.bot.loops import Bot
@@ -18,6 +18,9 @@ from app.storage.wake import Channel, Waiter, wake
 BATCH = 25  # calls that VK takes in one `execute`
 LINES = 8  # `execute`s under way at once: enough for VK's rate while none takes longer than 400 ms
 TOO_MANY = 6  # VK's code for too many requests in a second
+_known = aliased(Message)
+_is_known = exists().where(_known.conversation_id == Message.conversation_id, _known.cmid == bindparam("number"))
+NUMBER = update(Message).where(Message.id == bindparam("message"), ~_is_known).values(cmid=bindparam("number"))
 UNSEEN = {"synchronize_session": False}  # the rows in Python's memory are not looked at again
 LEASE = timedelta(seconds=20)  # longer than a call may take; then another worker takes a dead one's rows over
 REPEATABLE = timedelta(minutes=55)  # VK remembers a random_id for an hour
@@ -103,13 +106,9 @@ def _note_sent(session: Session, sent: Mapping[Delivery, int | None]) -> None:
     """Mark what was sent, and give the messages their numbers in their dialogs. News of success is good whoever brings it."""
     these = update(Delivery).where(Delivery.id.in_([row.id for row in sent]), Delivery.state != DeliveryState.SENT)
     session.execute(these.values(state=DeliveryState.SENT, sent_at=now(), error=None, error_code=None), execution_options=UNSEEN)
-    numbers = [(row.message_id, cmid) for row, cmid in sent.items() if row.message_id and cmid]
+    numbers = [{"message": row.message_id, "number": cmid} for row, cmid in sent.items() if row.message_id and cmid]
     if numbers:
-        known = aliased(Message)
-        number = values(column("message_id", BigInteger), column("cmid", BigInteger)).data(numbers).cte("number")
-        taken = exists().where(known.conversation_id == Message.conversation_id, known.cmid == number.c.cmid)
-        mine = update(Message).where(Message.id == number.c.message_id, ~taken)
-        session.execute(mine.values(cmid=number.c.cmid), execution_options=UNSEEN)
+        session.connection().execute(NUMBER, numbers)
 
 
 def _still_ours(session: Session, failed: Mapping[Delivery, VkError]) -> Iterator[tuple[Delivery, VkError]]:
