@@ -75,7 +75,7 @@ def test_what_came_while_the_database_was_away_comes_again(settings: Settings, s
         eventually(lambda: requests.get(shown, timeout=10).json()["waiting"] == 0)
         with Session(engine) as session:
             kinds = select(Event.type, func.count()).group_by(Event.type).order_by(Event.type)
-            assert dict(session.execute(kinds).tuples().all())["message_new"] == 1
+            assert dict(session.execute(kinds).all())["message_new"] == 1
         requests.delete(shown, timeout=10)
 
 
