@@ -177,6 +177,6 @@ def test_the_command(sandbox: Sandbox, tmp_path: Path, language: str) -> None:
         if language == "ru"
         else "Manage → Messages → Community messages: Enabled"
     )
-    assert re.findall(r" ✗ .*\n   → (.*)\n", done.stdout) == [cure[language]]
+    assert re.findall(r" ✗ .*\n   → (.*)\n", done.stdout) == [cure]
     assert done.stdout.count("✗") == 1
     assert TOKEN not in done.stdout
