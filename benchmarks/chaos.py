@@ -362,7 +362,8 @@ class Chaos:
 
     def __init__(self, stack: Stack, people: People, chance: random.Random) -> None:
         self._stack, self._people, self._chance = stack, people, chance
-        self.forgiven = 0
+        self.forgiven = 0  # answers that could not be delivered, as the person refuses them
+        self.missed = 0  # faults that were there to be met, and were not
         self.essential: dict[str, Callable[[], None]] = {
             "kill a bot": self._kill_a_bot,
             "kill both bots": self._kill_both_bots,
@@ -456,7 +457,12 @@ class Chaos:
     def _fault(self, **fault: Any) -> None:
         self._stack.control("faults", **fault)
         self._last()
+        self.missed += not wait_for(self._has_struck, GOAL)
         self._stack.clear()
+
+    def _has_struck(self) -> bool:
+        faults = requests.get(f"{self._stack.url}/control/faults", timeout=10).json()["items"]
+        return any(fault["hits"] for fault in faults)
 
     def _forget(self) -> None:
         """Nobody polls while VK forgets."""
@@ -470,8 +476,7 @@ class Chaos:
         self._stack.control("faults", fault="error", code=901, peer_id=refusing)
         self._people.write(refusing)
         self.forgiven += 1
-        faults = f"{self._stack.url}/control/faults"
-        wait_for(lambda: requests.get(faults, timeout=10).json()["items"][0]["hits"] > 0, GOAL)
+        self.missed += not wait_for(self._has_struck, GOAL)
         self._stack.clear()
         self._stack.control(f"people/{refusing}", allowed=False)
         self._stack.control(f"people/{refusing}", allowed=True)
@@ -524,6 +529,9 @@ def run(stack: Stack, chance: random.Random, seconds: float) -> tuple[dict[str, 
         print(f"{name:32} first answer {rounds[name][-1]:5.1f} s, {found['messages']} messages {new or ''}", flush=True)
         problems += [f"{name}: {new}"] if new else []
         before = found
+        if chaos.missed:
+            problems.append(f"{name}: it has not struck anything")
+            chaos.missed = 0
         for bot in stack.bots:
             if not bot.is_running:
                 problems.append(f"{name}: a bot has ended by itself; see {bot.log}")

@@ -221,7 +221,6 @@ STATES: list[tuple[dict[str, Any], Callable[[Sandbox], Any], Any]] = [
     ({"permissions": ["messages"]}, lambda box: call(box, "groups.getTokenPermissions")["mask"], 4096),
     ({"permissions": []}, lambda box: call(box, "groups.getTokenPermissions")["permissions"], []),
     ({"messages_enabled": False}, lambda box: error(box, "messages.getConversations"), 15),
-    ({"messages_enabled": False}, lambda box: call(box, "groups.getById", fields="can_message")["groups"][0]["can_message"], 0),
     ({"longpoll_enabled": False}, lambda box: error(box, "groups.getLongPollServer", group_id=GROUP), 100),
     ({"longpoll_enabled": False}, lambda box: call(box, "groups.getLongPollSettings", group_id=GROUP)["is_enabled"], False),
     ({"longpoll_version": "5.92"}, lambda box: call(box, "groups.getLongPollSettings", group_id=GROUP)["api_version"], "5.92"),

@@ -542,16 +542,13 @@ def _as_sent(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _group(call: Call) -> dict[str, Any]:
     group_id = call.group()
-    group = {
+    return {
         "id": group_id,
         "name": call.sandbox.settings.app_name,
         "screen_name": f"club{group_id}",
         "is_closed": 0,
         "type": "page",
     }
-    if "can_message" in call.text("fields").split(","):
-        group["can_message"] = int(call.sandbox.behaviour.messages_enabled)
-    return group
 
 
 def _profile(person: Person) -> dict[str, Any]:
