@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, object_session
 
+from app.storage.inbox import CLOSED, add_events
 from app.storage.models import (
     Author,
     Conversation,
@@ -176,10 +177,13 @@ def hand_over(conversation: Conversation, topic: str | None = None) -> None:
 
 
 def close(conversation: Conversation) -> None:
-    """Give the word back to the bot: the next message of the person is its own."""
+    """Give the word back to the bot, which may say something about it: the next message of the person is its own."""
     conversation.status = ConversationStatus.CLOSED
     conversation.closed_at = now()
     conversation.assignee = None
+    session = object_session(conversation)
+    if session is not None:
+        add_events(session, [{"type": CLOSED, "object": {"peer_id": conversation.peer_id}}])
 
 
 def _part(peer_id: int, text: str) -> dict[str, Any]:

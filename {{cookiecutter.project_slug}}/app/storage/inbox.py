@@ -100,6 +100,10 @@ def _row(update: Any) -> dict[str, Any]:
         if event.type == MESSAGE:
             message = IncomingMessage.model_validate(event.object.get("message"))
             row |= {"peer_id": message.peer_id, "cmid": message.conversation_message_id}
+        elif event.type == PRESS:
+            row["peer_id"] = Press.model_validate(event.object).peer_id
+        elif event.type == CLOSED:
+            row["peer_id"] = Closing.model_validate(event.object).peer_id
         elif event.type in (ALLOW, DENY):
             row["peer_id"] = Consent.model_validate(event.object).user_id
         else:
