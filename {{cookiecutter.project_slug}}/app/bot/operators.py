@@ -45,7 +45,7 @@ def _name(session: Session, operator_id: int) -> str:
 def _report(session: Session, texts: Texts, at: datetime) -> str:
     words = texts.operators
     midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    today = select(Message.direction, func.count()).where(Message.created_at >= midnight).group_by(Message.direction)
+    today = select(Message.direction, func.count()).where(Message.created_at.between(midnight, at)).group_by(Message.direction)
     counts = {row[0]: row[1] for row in session.execute(today)}
     waiting = select(Conversation).where(Conversation.status == ConversationStatus.OPEN)
     oldest = session.scalar(waiting.order_by(Conversation.opened_at, Conversation.id).limit(1))

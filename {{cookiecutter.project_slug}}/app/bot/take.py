@@ -93,13 +93,11 @@ def _decide(situation: Situation, dialog: Dialog, texts: Texts) -> Sequence[Acti
 def _addressed_text(situation: Situation) -> str | None:
     """The text without the mention of the bot; None in a group chat when others talk among themselves."""
     message = situation.message
-    if not situation.in_chat:
-        return message.text.strip()
     # VK makes a mention of a name that is typed, and puts one before the label of a pressed button
     own = rf"\[(?:club|public){situation.group_id}\|[^\]]*\]|@(?:club|public){situation.group_id}\b"
     text, mentions = re.subn(rf"(?:{own})[\s,:]*", "", message.text)
     to_bot = mentions or message.payload or message.replied_to == -situation.group_id or text.lstrip().startswith("/")
-    return text.strip() if to_bot else None
+    return text.strip() if to_bot or not situation.in_chat else None
 
 
 def _for_operators(message: IncomingMessage, text: str, texts: Texts) -> Action:
