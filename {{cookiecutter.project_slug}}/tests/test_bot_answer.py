@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.bot import answer as answer_room
 from app.bot.answer import Story, Strangers, answer_next
 from app.bot.dialog import dialog as story
-from app.bot.talk import Acknowledge, Action, Ask, Dialog, HandOver, Incoming, Reply
+from app.bot.talk import Acknowledge, Action, Ask, Dialog, Document, HandOver, Incoming, Reply
 from app.bot.texts import load_texts
 from app.bot.vk import Vk
 from app.settings import Settings
@@ -301,6 +301,28 @@ def test_the_bot_has_a_word_when_operators_close(engine: Engine) -> None:
     (conversation,) = get(engine, Conversation)
     assert (conversation.status, conversation.step) == (ConversationStatus.CLOSED, "rate")
     assert [row.text for row in get(engine, Message)] == ["help", "How was it?"]
+
+
+def test_who_has_forbidden_it_is_written_nothing(engine: Engine) -> None:
+    eager = Dialog()
+    eager.otherwise(lambda _: [HandOver(), Reply("hello")])
+    eager.closed(lambda _: Reply("goodbye"))
+    add(engine, wrote("help", 1), {"type": "message_deny", "event_id": "deny", "object": {"user_id": ANNA}})
+    answer_all(engine, eager)
+    with Session(engine) as session, session.begin():
+        desk.close(session.scalars(select(Conversation)).one())
+    add(engine, pressed(1, command="count"))
+    answer_all(engine, eager)
+    assert [(row.text, row.press is None) for row in get(engine, Delivery)] == [("hello", True), ("", False)]
+
+
+def test_operators_see_the_name_of_a_file_that_the_bot_sends(engine: Engine) -> None:
+    sending = Dialog()
+    sending.otherwise(lambda _: Reply("the prices", upload=Document(b"a,b", "prices.csv")))
+    add(engine, wrote("prices?", 1))
+    answer_all(engine, sending)
+    assert get(engine, Message)[-1].attachments == [{"type": "doc", "doc": {"title": "prices.csv"}}]
+    assert [row.upload["name"] for row in get(engine, Delivery)] == ["prices.csv"]
 
 
 def test_consent_is_taken_back_and_given(engine: Engine) -> None:

@@ -113,6 +113,11 @@ def test_a_press_is_acknowledged_once() -> None:
     assert decided(**press, status=ConversationStatus.OPEN) == [Acknowledge()]
 
 
+def test_who_has_forbidden_it_is_written_nothing() -> None:
+    press = {"raw": {"payload": {"command": "human"}}, "is_press": True}
+    assert decided("", story, **press, reachable=False, operators_peer_id=OPERATORS) == [Acknowledge()]
+
+
 def test_a_step_goes_on_where_it_was() -> None:
     asking = Dialog()
     asking.step("number")(lambda message: [Reply(f"{message.form['from']} {message.text}"), Ask("number", {"from": "b"})])

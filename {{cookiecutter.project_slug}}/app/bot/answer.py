@@ -226,10 +226,10 @@ class _Scene:
 
     def _decide(self, content: IncomingMessage | Press | Closing, known: Conversation, *, first: bool) -> Sequence[Action]:
         dialog, texts, settings = self.story.dialog, self.story.texts, self.story.settings
-        name = known.person.first_name if known.person else ""
+        name, reachable = (known.person.first_name, known.person.reachable) if known.person else ("", True)
         if isinstance(content, Closing):
-            if known.status != ConversationStatus.CLOSED:
-                return []  # it goes on
+            if known.status != ConversationStatus.CLOSED or not reachable:
+                return []  # it goes on, or the person does not want to hear of it
             return after_closing(Incoming(name=name, in_chat=known.person is None, at=self.at, texts=texts), dialog)
         situation = Situation(
             message=_as_message(content, self.at) if isinstance(content, Press) else content,
@@ -241,6 +241,7 @@ class _Scene:
             form=known.form,
             name=name,
             first=first,
+            reachable=reachable,
             operators_peer_id=settings.operators_peer_id,
             at=self.at,
         )

@@ -31,6 +31,7 @@ class Situation:
     form: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""  # the person's first name, empty while it is unknown
     first: bool = False  # the conversation is new
+    reachable: bool = True  # the person lets the community write to them; who writes does
     operators_peer_id: int | None = None  # the operators' chat, if there is one
     at: datetime = field(default_factory=lambda: datetime.now(UTC))  # this moment, in the project's time zone
 
@@ -67,8 +68,8 @@ def _decide(situation: Situation, dialog: Dialog, texts: Texts) -> Sequence[Acti
         return [Tell(message.peer_id, fill(texts.operators.peer, peer_id=message.peer_id))]
     if situation.is_operators_chat:
         return [_for_operators(message, text, texts)]
-    if situation.status == ConversationStatus.OPEN:
-        return []  # the operators have the word
+    if situation.status == ConversationStatus.OPEN or not situation.reachable:
+        return []  # the operators have the word, or nobody has
     incoming = Incoming(
         text=text,
         payload=message.payload,

@@ -104,7 +104,9 @@ class Ledger:
         }
         parts = [_part(conversation.peer_id, part) for part in split_text(text)]
         parts[-1] |= {"keyboard": keyboard, "template": template, "attachment": attachment, "upload": upload}
-        self._said.append((conversation, message | {"attachments": [], "created_at": now()}, parts))
+        # operators see at least what it is called
+        sent = [{"type": upload["kind"], upload["kind"]: {"title": upload["name"]}}] if upload else []
+        self._said.append((conversation, message | {"attachments": sent, "created_at": now()}, parts))
         # operators look for what was asked, not for what the bot said about it
         _touch(conversation, text if operator else None)
 
