@@ -74,6 +74,7 @@ def _deliver(engine: Engine, lines: SimpleQueue[Vk], rows: Sequence[Delivery]) -
             if why.fault is Fault.PEER:
                 session.execute(update(Person).where(Person.vk_id == row.peer_id).values(reachable=False))
         wake(session, Channel.INBOX)
+        wake(session, Channel.OUTBOX)  # the next message of a peer has waited for this one
 
 
 def _hold(row: Delivery, at: datetime) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, String, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, Row, String, exists, func, literal, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.storage.models import Delivery, DeliveryState, Event, EventState, Person, now
@@ -29,10 +29,10 @@ def claim_events(session: Session, limit: int, newest: int) -> Sequence[Event]:
     return sorted([*first, *later], key=lambda event: event.id)[:limit]
 
 
-def unseen_events(session: Session, after: int, limit: int) -> Sequence[tuple[int, int | None, str | None]]:
+def unseen_events(session: Session, after: int, limit: int) -> Sequence[Row[int, int | None, str | None]]:
     """Number, peer and the person's first name, if they are known, of new events with higher numbers than `after`."""
     named = select(Event.id, Event.peer_id, Person.first_name).outerjoin(Person, Person.vk_id == Event.peer_id)
-    return session.execute(named.where(_new(Event), Event.id > after).order_by(Event.id).limit(limit)).tuples().all()
+    return session.execute(named.where(_new(Event), Event.id > after).order_by(Event.id).limit(limit)).all()
 
 
 def claim_deliveries(session: Session, limit: int, lease: timedelta) -> Sequence[Delivery]:
