@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
-from app.bot import answer as answer_room
 from app.bot.answer import Story, Strangers, answer_next
 from app.bot.dialog import dialog as story
 from app.bot.talk import Acknowledge, Action, Ask, Dialog, Document, HandOver, Incoming, Reply
@@ -61,8 +60,10 @@ def add(engine: Engine, *updates: Any) -> None:
         add_events(session, updates)
 
 
-def answer_all(engine: Engine, dialog: Dialog = story, newest: int = 10**9, settings: Settings = SETTINGS) -> None:
-    while answer_next(engine, Story(settings, TEXTS, dialog), newest):
+def answer_all(
+    engine: Engine, dialog: Dialog = story, newest: int = 10**9, settings: Settings = SETTINGS, limit: int = 100
+) -> None:
+    while answer_next(engine, Story(settings, TEXTS, dialog), newest, limit):
         pass
 
 
@@ -345,10 +346,9 @@ def test_a_payload_can_be_anything(engine: Engine, payload: str | None) -> None:
     assert len(get(engine, Delivery)) == 1
 
 
-def test_the_queue_is_done_once_by_several_workers(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_room, "BATCH", 7)
+def test_the_queue_is_done_once_by_several_workers(engine: Engine) -> None:
     add(engine, *(wrote("Начать", cmid, peer_id=peer, from_id=peer) for cmid in range(1, 6) for peer in range(101, 121)))
-    workers = [threading.Thread(target=answer_all, args=(engine,)) for _ in range(3)]
+    workers = [threading.Thread(target=answer_all, args=(engine,), kwargs={"limit": 7}) for _ in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:

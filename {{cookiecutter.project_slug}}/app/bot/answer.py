@@ -29,8 +29,8 @@ from app.storage.wake import Channel, Waiter
 
 log = structlog.get_logger()
 
-BATCH = 200  # events in one transaction
-REST = 0.75  # times the time that a transaction took
+FEW, MANY = 50, 200  # events in one transaction: few for a quick answer, more and more in a rush
+REST = 0.7  # times the time that a transaction took
 NAMES_PAUSE = 30.0  # seconds without asking for names after VK did not tell them
 NAMES_AT_ONCE = 1000  # the most that VK tells with one call
 
@@ -48,11 +48,13 @@ def answer(bot: Bot) -> Generator[bool]:
     """Work the inbox off for ever. Several of these may run at once, in threads or processes."""
     strangers = Strangers(bot.vk(), bot.settings.app_language)
     story = Story(bot.settings, load_texts(bot.settings.app_language), dialog)
+    limit = FEW
     with Waiter(bot.engine, Channel.EVENTS) as waiter:
         while True:
             newest = strangers.meet(bot.engine)
             with bot.resting(REST):
-                found = answer_next(bot.engine, story, newest)
+                found = answer_next(bot.engine, story, newest, limit)
+            limit = min(2 * limit, MANY) if found == limit else FEW
             if not found:
                 waiter.wait(1)
             yield True
@@ -100,21 +102,21 @@ def _store_names(engine: Engine, people: list[dict[str, Any]]) -> None:
             person.first_name, person.last_name = told[person.vk_id]["first_name"], told[person.vk_id]["last_name"]
 
 
-def answer_next(engine: Engine, story: Story, newest: int) -> bool:
-    """Deal with the next events up to number `newest`; False when there are none. One that raises is set aside, with why."""
+def answer_next(engine: Engine, story: Story, newest: int, limit: int = MANY) -> int:
+    """Deal with the next events up to number `newest`, and say with how many. One that raises is set aside, with why."""
     try:
         with Session(engine) as session, session.begin():
-            events = claim_events(session, BATCH, newest)
+            events = claim_events(session, limit, newest)
             _deal_with(session, events, story)
-            return bool(events)
+            return len(events)
     except (OperationalError, InterfaceError):
         raise  # the database is at fault, not an event
     except Exception:
         # one of them spoils it for all: one by one, each does for itself alone
         done = 0
-        while done < BATCH and _answer_alone(engine, story, newest):
+        while done < limit and _answer_alone(engine, story, newest):
             done += 1
-        return done > 0
+        return done
 
 
 def _answer_alone(engine: Engine, story: Story, newest: int) -> bool:

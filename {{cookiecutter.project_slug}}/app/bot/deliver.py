@@ -1,6 +1,7 @@
 """deliver: the outbox to VK. A stored `random_id` makes a repeat harmless, so what was not surely sent is sent again."""
 
 import random
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
@@ -12,23 +13,26 @@ from sqlalchemy.orm import Session, aliased
 from app.bot.loops import Bot
 from app.bot.vk import Fault, SendResult, Vk, VkError
 from app.storage.models import Delivery, DeliveryState, Message, Person, now
+from app.storage.pace import Turns
 from app.storage.queues import claim_deliveries
 from app.storage.wake import Channel, Waiter, wake
 
 BATCH = 25  # calls that VK takes in one `execute`
 LINES = 8  # `execute`s under way at once: enough for VK's rate while none takes longer than 400 ms
 TOO_MANY = 6  # VK's code for too many requests in a second
+TOO_EARLY = (0.03, 0.06, 0.12)  # seconds after which such a request is repeated at once
 _known = aliased(Message)
 _is_known = exists().where(_known.conversation_id == Message.conversation_id, _known.cmid == bindparam("number"))
 NUMBER = update(Message).where(Message.id == bindparam("message"), ~_is_known).values(cmid=bindparam("number"))
 UNSEEN = {"synchronize_session": False}  # the rows in Python's memory are not looked at again
+AHEAD = 0.1  # seconds before its turn at which a batch is claimed, at the earliest
 LEASE = timedelta(seconds=20)  # longer than a call may take; then another worker takes a dead one's rows over
 REPEATABLE = timedelta(minutes=55)  # VK remembers a random_id for an hour
 
 
 def deliver(bot: Bot) -> Generator[bool]:
     """Send for ever, over several lines at once. Several of these may run, in threads or processes."""
-    lines: SimpleQueue[Vk] = SimpleQueue()
+    turns, lines = bot.turns(), SimpleQueue[Vk]()
     for _ in range(LINES):
         lines.put(bot.vk())
     under_way: set[Future[None]] = set()
@@ -38,26 +42,31 @@ def deliver(bot: Bot) -> Generator[bool]:
             for call in done:
                 call.result()
             if len(under_way) < LINES:
-                rows = _claim(bot.engine)
+                rows, turn = _claim(bot.engine, turns)
                 # a file takes its time, for which the other messages do not wait
-                files = [[row] for row in rows if row.upload]
-                for part in filter(None, [[row for row in rows if not row.upload], *files]):
-                    under_way.add(pool.submit(_deliver, bot.engine, lines, part))
+                under_way |= {pool.submit(_deliver, bot.engine, lines, [row], 0.0) for row in rows if row.upload}
+                batch = [row for row in rows if not row.upload]
+                if batch:
+                    under_way.add(pool.submit(_deliver, bot.engine, lines, batch, turn))
+                    # the next batch is claimed not long before its turn: the fuller it will be
+                    bot.stop.wait(turn - AHEAD - time.monotonic())
                 if not rows:
                     waiter.wait(1)
             yield bool(done) or not under_way
 
 
-def _claim(engine: Engine) -> Sequence[Delivery]:
-    """What is due, up to a batch; some of it may be left for a person to decide, the rest is to be sent."""
+def _claim(engine: Engine, turns: Turns) -> tuple[Sequence[Delivery], float]:
+    """What is due, up to a batch, and when it may be sent. Some of it may be left for a person to decide."""
     with Session(engine, expire_on_commit=False) as session, session.begin():
-        return [row for row in claim_deliveries(session, BATCH, LEASE) if not _hold(row, now())]
+        rows = [row for row in claim_deliveries(session, BATCH, LEASE) if not _hold(row, now())]
+        return rows, turns.reserve(session) if rows else 0.0
 
 
-def _deliver(engine: Engine, lines: SimpleQueue[Vk], rows: Sequence[Delivery]) -> None:
-    """Send claimed `rows`. Raises `VkError` when VK cannot be used at all just now."""
+def _deliver(engine: Engine, lines: SimpleQueue[Vk], rows: Sequence[Delivery], turn: float) -> None:
+    """Send claimed `rows` when it is their `turn`. Raises `VkError` when VK cannot be used at all just now."""
     vk = lines.get()
     try:
+        time.sleep(max(0.0, turn - time.monotonic()))
         results = _upload(engine, vk, rows) or _send(vk, rows)
     except VkError as error:
         with Session(engine) as session, session.begin():
@@ -99,13 +108,14 @@ def _upload(engine: Engine, vk: Vk, rows: Sequence[Delivery]) -> list[SendResult
             with Session(engine) as session, session.begin():
                 known = update(Delivery).where(Delivery.id == row.id)
                 session.execute(known.values(attachment=row.attachment, upload=None), execution_options=UNSEEN)
+            vk.take_turn()
     return []
 
 
 def _send(vk: Vk, rows: Sequence[Delivery]) -> list[SendResult]:
     """A result for each row. Raises `VkError` when the fault lies in none of them."""
     try:
-        results = vk.send(rows)
+        results = _send_patiently(vk, rows)
     except VkError as error:
         if error.code == TOO_MANY:
             return [error] * len(rows)  # somebody else calls with our token: later, and the others are not stopped by it
@@ -114,11 +124,28 @@ def _send(vk: Vk, rows: Sequence[Delivery]) -> list[SendResult]:
         if len(rows) == 1:
             return [error]
         # one of them spoils the call for all: alone, each gets its own result
-        return [result for row in rows for result in _send(vk, [row])]
+        return [_send_alone(vk, row) for row in rows]
     errors = [result for result in results if isinstance(result, VkError)]
     if len(errors) == len(rows) and errors[0].fault is Fault.TOKEN:
         raise errors[0]
     return results
+
+
+def _send_patiently(vk: Vk, rows: Sequence[Delivery]) -> list[SendResult]:
+    """What `vk.send` says. A call that came a little too early was not counted by VK, so the turn is still ours."""
+    for pause in TOO_EARLY:
+        try:
+            return vk.send(rows)
+        except VkError as error:
+            if error.code != TOO_MANY:
+                raise
+        time.sleep(pause)
+    return vk.send(rows)
+
+
+def _send_alone(vk: Vk, row: Delivery) -> SendResult:
+    vk.take_turn()
+    return _send(vk, [row])[0]
 
 
 def _note_sent(session: Session, sent: Mapping[Delivery, int | None]) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.bot.vk import RATE, Vk, VkError
+from app.bot.vk import CALLS, WINDOW, Vk, VkError
 from app.log import one_line
 from app.settings import Settings
 from app.storage.engine import insert_new, readiness
@@ -41,7 +41,11 @@ class Bot:
 
     def vk(self) -> Vk:
         """A line to VK for one thread. Raises `SettingsError` without a token."""
-        return Vk(self.settings, Turns(self.engine, f"vk:{self.settings.vk_group_id}", RATE))
+        return Vk(self.settings, self.turns())
+
+    def turns(self) -> Turns:
+        """Of all who call VK with this community's token."""
+        return Turns(self.engine, f"vk:{self.settings.vk_group_id}", CALLS, WINDOW)
 
     @contextmanager
     def resting(self, times: float) -> Iterator[None]:

@@ -17,7 +17,7 @@ from app.storage.models import Cursor, now
 
 log = structlog.get_logger()
 
-REST = 2.0  # times the time that storing took
+REST = 4.0  # times the time that storing took
 STANDBY = 5.0  # seconds between two looks whether the leader is gone
 POLL_WAIT = 25  # seconds that VK holds a poll without news
 FIRST_WAIT = 1  # the first one is short: it shows soon whether polling works

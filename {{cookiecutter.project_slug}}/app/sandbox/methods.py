@@ -270,7 +270,9 @@ def _messages_send(call: Call) -> Any:
 
 def _sent_to_one_of_many(call: Call, peer_id: int) -> dict[str, Any]:
     try:
-        message = _send(call, peer_id)
+        # the messages of an `execute` are written together at its end, and not at each look for a peer
+        with call.session.no_autoflush:
+            message = _send(call, peer_id)
     except ApiError as error:
         if error.code not in OF_ONE_PEER:
             raise

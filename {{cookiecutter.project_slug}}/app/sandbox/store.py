@@ -179,11 +179,18 @@ def add_chat(session: Session, title: str, members: list[int]) -> Chat:
 
 
 def add_message(session: Session, peer: Peer, from_id: int, text: str, **more: Any) -> Message:
-    """Put a message of a person, or of the community, into the dialog; it has its numbers at once."""
+    """Put a message of a person, or of the community, into the dialog; it has its numbers at once.
+
+    It is written with the others of an `execute`: their numbers are known, for nobody else writes meanwhile.
+    """
     peer.last_cmid += 1
-    message = Message(peer_id=peer.id, cmid=peer.last_cmid, from_id=from_id, date=int(time.time()), text=text, **more)
+    if "messages" not in session.info:
+        session.info["messages"] = session.scalar(select(func.max(Message.id))) or 0
+    session.info["messages"] += 1
+    numbers = {"id": session.info["messages"], "peer_id": peer.id, "cmid": peer.last_cmid}
+    more = {"random_id": 0, "file_ids": [], **more}
+    message = Message(**numbers, from_id=from_id, date=int(time.time()), text=text, **more)
     session.add(message)
-    session.flush()
     return message
 
 
@@ -230,6 +237,8 @@ def already_sent(session: Session, peer: Peer, random_id: int, seconds: int, mes
 
     That is for so many seconds, and until so many newer messages stand in the dialog.
     """
+    if any(isinstance(row, Message) and row.peer_id == peer.id for row in session.new):
+        session.flush()
     return session.scalar(
         select(Message).where(
             Message.peer_id == peer.id,

@@ -298,14 +298,15 @@ class Cursor(Base):
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
 
-class Pace(Base):
-    """A turn at a time: when the next call of VK may begin, of whichever process (`app/storage/pace.py`)."""
+class Ticket(Base):
+    """The right to call VK once, and again when it is free again (`app/storage/pace.py`)."""
 
-    __tablename__ = "pace"
+    __tablename__ = "ticket"
 
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     # seconds since 1970, for there is no arithmetic with times that both databases know
-    next_turn: Mapped[float]
+    free_at: Mapped[float]
 
 
 class Heartbeat(Base):

@@ -28,7 +28,7 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "event": ("SELECT", "INSERT", "UPDATE"),
         "delivery": ("SELECT", "INSERT", "UPDATE"),
         "cursor": WRITE,
-        "pace": ("SELECT", "INSERT", "UPDATE"),
+        "ticket": ("SELECT", "INSERT", "UPDATE"),
         "heartbeat": WRITE,
     },
     "reports": {

@@ -53,10 +53,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_heartbeat")),
     )
     op.create_table(
-        "pace",
+        "ticket",
         sa.Column("name", sa.String(length=100), nullable=False),
-        sa.Column("next_turn", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_pace")),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("free_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "number", name=op.f("pk_ticket")),
     )
     op.create_table(
         "operator",
@@ -236,7 +237,7 @@ def downgrade() -> None:
     op.drop_table("audit")
     op.drop_table("person")
     op.drop_table("operator")
-    op.drop_table("pace")
+    op.drop_table("ticket")
     op.drop_table("heartbeat")
     with op.batch_alter_table("event", schema=None) as batch_op:
         batch_op.drop_index("ix_event_failed")
