@@ -38,8 +38,9 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """This machine's environment without its settings, on ports that are free."""
-    own = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields and "MAKE" not in name}
+    """This machine's environment without its settings and without what an outer `make` was told, on ports that are free."""
+    told = {"VENV", "INSTALLED", "PYTHON", *(name.upper() for name in Settings.model_fields)}
+    own = {name: value for name, value in os.environ.items() if name not in told and "MAKE" not in name}
     web, reports, sandbox = free_ports(3)
     ports = {"WEB_PORT": str(web), "REPORTS_PORT": str(reports), "SANDBOX_PORT": str(sandbox)}
     return own | ports | {"TMPDIR": str(tmp_path)}
