@@ -16,7 +16,7 @@ language := ru
 IN_DEMO = $(MAKE) --no-print-directory -C demo/$(DEMO) VENV="$(abspath $(VENV))" INSTALLED="$(abspath $(BIN))/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help python demo-project demo demo-docker demo-docker-down test lint format bench-scaffold bench-stack pictures lock clean
+.PHONY: help python demo-project demo demo-docker demo-docker-down test lint format bench-scaffold bench-stack bench-bot chaos-bot pictures lock clean
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} \
@@ -78,6 +78,12 @@ bench-scaffold: $(INSTALLED) ## Measure how long a new project takes, against an
 
 bench-stack: $(INSTALLED) ## Measure the stack in containers: build, start, size, memory
 	@$(BIN)/python benchmarks/stack.py
+
+bench-bot: $(INSTALLED) ## Measure how fast the bot answers within VK's limits, against a plain loop
+	@$(BIN)/python benchmarks/bot.py
+
+chaos-bot: $(INSTALLED) ## Let everything around the bot fail for ten minutes; count what is lost and doubled
+	@$(BIN)/python benchmarks/chaos.py $(if $(MINUTES),--minutes $(MINUTES))
 
 pictures: $(INSTALLED) ## Take the README's pictures anew, of a running project
 	@$(BIN)/python docs/pictures.py

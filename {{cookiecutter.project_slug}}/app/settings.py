@@ -52,6 +52,8 @@ class Settings(BaseSettings):
 
     vk_group_id: int = Field(1, gt=0)
     vk_api_url: str | None = None
+    vk_transport: Literal["longpoll", "callback"] = "longpoll"
+    vk_callback_confirmation: str | None = None
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
@@ -60,6 +62,7 @@ class Settings(BaseSettings):
     reports_token: SecretStr | None = None
     operator_password: SecretStr | None = None
     vk_token: SecretStr | None = None
+    vk_callback_secret: SecretStr | None = None
     db_password_web: SecretStr | None = None
     db_password_bot: SecretStr | None = None
     db_password_reports: SecretStr | None = None

@@ -32,7 +32,7 @@ class Sandbox:
         return self.app.extensions["sandbox"]
 
     def close(self) -> None:
-        self.parts.longpoll.stop()
+        self.parts.stop()
         self._server.shutdown()
         self._server.server_close()
         self.parts.engine.dispose()

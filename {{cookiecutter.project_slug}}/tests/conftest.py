@@ -53,7 +53,7 @@ def make_settings(**values: Any) -> Settings:
     secrets = {
         name: f"test-{name}-0123456789abcdef0123456789abcdef"
         for name in Settings.model_fields
-        if name.endswith(("_key", "_token", "_password"))
+        if name.endswith(("_key", "_token", "_password", "_secret"))
     }
     return Settings(_env_file=None, **secrets, **values)
 

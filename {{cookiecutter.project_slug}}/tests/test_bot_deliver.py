@@ -4,6 +4,7 @@ import io
 import socket
 import threading
 import time
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -13,30 +14,27 @@ from sqlalchemy.orm import Session
 
 from app.bot.deliver import LEASE, REPEATABLE, deliver, settle
 from app.bot.loops import Bot
-from app.bot.vk import Bucket, Fault, SendResult, Vk, VkError
+from app.bot.vk import Fault, SendResult, Vk, VkError
 from app.settings import Settings, SettingsError
-from app.storage.models import Conversation, Delivery, DeliveryState, Direction, Message, Person, now
+from app.storage.engine import make_engine
+from app.storage.models import Conversation, Delivery, DeliveryState, Direction, Message, Pace, Person, now
+from app.storage.pace import Turns
 from tests.bot import Sandbox
 from tests.conftest import make_settings
 
 NOW = now()
+UNFINISHED = (DeliveryState.PENDING, DeliveryState.SENDING)
 
 
 @pytest.fixture
 def vk(sandbox: Sandbox) -> Vk:
-    return Vk(make_settings(vk_api_url=sandbox.url), Bucket())
+    return Vk(make_settings(vk_api_url=sandbox.url))
 
 
 def claimed(**more: Any) -> Delivery:
     """A delivery as it is after its first claim."""
     values = {"state": DeliveryState.SENDING, "attempts": 1, "first_tried_at": NOW, "next_try_at": NOW + LEASE, **more}
     return Delivery(peer_id=101, text="a", random_id=1, **values)
-
-
-def test_what_vk_took_is_sent() -> None:
-    row = claimed(error="earlier", error_code=6)
-    settle(row, 15, NOW)
-    assert (row.state, row.sent_at, row.error, row.error_code) == (DeliveryState.SENT, NOW, None, None)
 
 
 @pytest.mark.parametrize(
@@ -139,14 +137,28 @@ def test_too_many_requests_is_an_error_and_not_a_loop(sandbox: Sandbox, vk: Vk) 
     assert (caught.value.code, caught.value.fault) == (6, Fault.RETRY)
 
 
-def test_the_bucket_lets_all_threads_together_through_at_its_rate() -> None:
-    bucket, began = Bucket(rate=100), time.monotonic()
-    threads = [threading.Thread(target=lambda: [bucket.take() for _ in range(10)]) for _ in range(4)]
+def test_all_who_call_with_one_token_take_turns(settings: Settings, engine: Engine) -> None:
+    other = make_engine(settings.database)  # of another process
+    Turns(engine, "vk:2", 1).take()
+    began = time.monotonic()
+    threads = [
+        threading.Thread(target=lambda engine=engine: [Turns(engine, "vk:1", 50).take() for _ in range(10)])
+        for engine in (engine, engine, other, other)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - began >= 39 / 100
+    assert time.monotonic() - began >= 39 / 50
+    other.dispose()
+
+
+def test_a_clock_that_was_wrong_stops_nobody(engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        session.add(Pace(name="vk:1", next_turn=time.time() + 86400))
+    Turns(engine, "vk:1", 20).take()
+    with Session(engine) as session:
+        assert session.scalars(select(Pace.next_turn)).one() < time.time() + 60
 
 
 def test_a_wrong_token_is_named_without_being_shown(sandbox: Sandbox, vk: Vk) -> None:
@@ -190,7 +202,7 @@ def page(status: str, body: str) -> bytes:
 def test_an_answer_that_is_none_is_one_short_line(answer: bytes | None, said: str, unsure: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    vk = Vk(make_settings(vk_api_url=nobody if answer is None else server(answer)), Bucket())
+    vk = Vk(make_settings(vk_api_url=nobody if answer is None else server(answer)))
     with pytest.raises(VkError) as caught:
         sent_by(vk, Delivery(peer_id=101, text="a", random_id=1))
     assert (str(caught.value), caught.value.unsure, caught.value.fault) == (said, unsure, Fault.RETRY)
@@ -198,7 +210,7 @@ def test_an_answer_that_is_none_is_one_short_line(answer: bytes | None, said: st
 
 def test_the_sandbox_is_not_for_production() -> None:
     with pytest.raises(SettingsError, match="VK_API_URL"):
-        Vk(make_settings(vk_api_url="http://sandbox", app_env="production"), Bucket())
+        Vk(make_settings(vk_api_url="http://sandbox", app_env="production"))
 
 
 @pytest.fixture
@@ -208,10 +220,10 @@ def bot(settings: Settings, engine: Engine, sandbox: Sandbox) -> Bot:
 
 def deliver_all(bot: Bot) -> None:
     """Let the loop go round until nothing is due."""
-    rounds = deliver(bot)
-    while next(rounds) and any(row.state == DeliveryState.PENDING and row.next_try_at <= now() for row in rows(bot.engine)):
-        pass
-    rounds.close()
+    with closing(deliver(bot)) as rounds:
+        for _ in rounds:
+            if not any(row.state in UNFINISHED and row.next_try_at <= now() + LEASE for row in rows(bot.engine)):
+                return
 
 
 def put(engine: Engine, *deliveries: Delivery) -> None:
@@ -284,7 +296,7 @@ def test_a_wrong_token_puts_everything_back(bot: Bot, sandbox: Sandbox) -> None:
     sandbox.post("settings", token="the-right-one")
     put(bot.engine, Delivery(peer_id=101, text="a", random_id=1))
     with pytest.raises(VkError, match="refuses the token"):
-        next(deliver(bot))
+        deliver_all(bot)
     (row,) = rows(bot.engine)
     assert (row.state, row.first_tried_at, row.error_code) == (DeliveryState.PENDING, None, 5)
     sandbox.post("settings", token=None)

@@ -146,7 +146,7 @@ def test_a_failed_long_poll_loses_nothing(bot_settings: Settings, sandbox: Sandb
     if code != 2:
         with sandbox.parts.transaction() as session:  # VK remembers the messages, and has forgotten the events
             session.execute(store.Event.__table__.delete().where(store.Event.id <= 3))
-    sandbox.post("longpoll", failed=code)
+    sandbox.post("faults", fault="failed", code=code, times=1)
     with running(bot_settings) as bot:
         sandbox.say(vera, QUESTION.words[0])
         wait_for(lambda: len(sandbox.answers(vera)) == 3 and len(sandbox.answers(ivan)) == 1)
@@ -157,11 +157,11 @@ def test_a_failed_long_poll_loses_nothing(bot_settings: Settings, sandbox: Sandb
 
 def test_a_long_poll_that_fails_for_ever_is_a_problem_and_not_a_busy_loop(bot_settings: Settings, sandbox: Sandbox) -> None:
     vera = sandbox.person()
-    sandbox.post("longpoll", failed=2, times=1000)
+    sandbox.post("faults", fault="failed", code=2)
     with running(bot_settings) as bot:
         wait_for(lambda: "failed: 2" in str(problems(bot.engine).get("bot.receive")))
-        assert len(sandbox.parts.longpoll._failures) > 900
-        sandbox.parts.longpoll._failures.clear()
+        assert sandbox.parts.faults.shown()[0]["hits"] < 100
+        sandbox.parts.faults.clear()
         sandbox.say(vera, QUESTION.words[0])
         wait_for(lambda: sandbox.answers(vera))
         wait_for(lambda: problems(bot.engine)["bot.receive"] is None)

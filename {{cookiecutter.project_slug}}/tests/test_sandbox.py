@@ -142,7 +142,7 @@ def test_a_ts_older_than_the_memory_is_told_so(sandbox: Sandbox, person: int, mo
 
 def test_failures_asked_for_come_as_often_as_asked_and_wake_who_waits(sandbox: Sandbox, person: int) -> None:
     ts = poll(sandbox)["ts"]
-    timer = threading.Timer(0.3, sandbox.post, ["longpoll"], {"failed": 2, "times": 2})
+    timer = threading.Timer(0.3, sandbox.post, ["faults"], {"fault": "failed", "code": 2, "times": 2})
     timer.start()
     assert poll(sandbox, wait=25, ts=ts) == {"failed": 2}
     timer.join()
@@ -153,7 +153,7 @@ def test_failures_asked_for_come_as_often_as_asked_and_wake_who_waits(sandbox: S
 @pytest.mark.parametrize("failed", [1, 2, 3])
 def test_vk_api_gets_over_a_failure(sandbox: Sandbox, vk: vk_api.VkApi, person: int, failed: int) -> None:
     longpoll = VkBotLongPoll(vk, GROUP, wait=1)
-    sandbox.post("longpoll", failed=failed)
+    sandbox.post("faults", fault="failed", code=failed, times=1)
     assert longpoll.check() == []
     sandbox.say(person, "после")
     assert [event.message.text for event in longpoll.check()] == ["после"]
@@ -531,7 +531,9 @@ def test_no_second_of_a_token_holds_more_requests_than_its_limit(sandbox: Sandbo
         ("messages", b'{"from_id": 101, "text": "x", "txet": 1}', 400, "txet"),
         ("people", b'{"first_name": ""}', 400, "first_name"),
         ("presses", b'{"from_id": 101, "conversation_message_id": 7}', 404, "no message 7"),
-        ("longpoll", b'{"failed": 4}', 400, "failed"),
+        ("faults", b'{"fault": "failed"}', 400, "code"),
+        ("faults", b'{"fault": "unexplained"}', 400, "method"),
+        ("faults", b'{"fault": "dance"}', 400, "fault"),
         ("settings", b"[]", 400, "object"),
         ("settings", b'{"requests_per_second": 0}', 400, "requests_per_second"),
         ("settings", b'{"speed": 1}', 400, "speed"),

@@ -104,6 +104,49 @@ def test_a_new_person_has_a_dialog_of_their_own(sandbox: Sandbox, page: Page) ->
     expect(page.locator("article")).to_contain_text("Это пишет Анна")
 
 
+def test_people_talk_in_a_group_chat_and_press_its_buttons(sandbox: Sandbox, page: Page) -> None:
+    page.get_by_text("Новая беседа").click()
+    page.get_by_label("Название").fill("Операторы")
+    page.locator("#gathering").get_by_role("button", name="Добавить").click()
+    expect(page.locator("#chats [aria-current=true]")).to_contain_text("Операторы")
+    expect(page.locator("article")).to_contain_text("теперь в беседе")
+    chat = 2_000_000_001
+    take = {"inline": True, "buttons": [[{"action": {"type": "text", "label": "Взять", "payload": '{"command": "take"}'}}]]}
+    call(sandbox, "messages.send", peer_id=chat, message="Новое обращение", keyboard=json.dumps(take), random_id=0)
+    page.get_by_role("combobox").select_option("Иван Петров")
+    page.get_by_role("button", name="Взять").click()
+    expect(page.locator("article[data-from=person]").last).to_contain_text("@Community Desk Взять")
+    said = sandbox.dialog(chat)[-1]
+    assert (said["from_id"], said["text"], said["payload"]) == (102, "[club1|@Community Desk] Взять", '{"command": "take"}')
+    expect(page.locator("article").last.locator("b")).to_have_text("Иван Петров")
+    expect(page.locator("#consent")).to_be_hidden()
+
+
+def test_files_are_sent_with_what_is_written(sandbox: Sandbox, page: Page) -> None:
+    page.get_by_role("textbox", name="Сообщение").fill("Вот они")
+    files = [("кот.png", "image/png", PIXEL), ("счёт.pdf", "application/pdf", b"%PDF")]
+    chosen = [{"name": name, "mimeType": kind, "buffer": content} for name, kind, content in files]
+    page.get_by_label("Прикрепить").set_input_files(chosen)  # type: ignore[arg-type]  # a list of its own typed dictionaries
+    expect(page.locator("article img")).to_have_js_property("naturalWidth", 1)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="счёт.pdf").click()
+    assert download.value.path().read_bytes() == b"%PDF"
+    [message] = sandbox.dialog(101)
+    assert (message["text"], [each["type"] for each in message["attachments"]]) == ("Вот они", ["photo", "doc"])
+    expect(page.get_by_role("textbox", name="Сообщение")).to_have_value("")
+
+
+def test_a_person_forbids_the_community_to_write(sandbox: Sandbox, page: Page) -> None:
+    sandbox.say(101, "Привет")
+    switch = page.get_by_role("switch", name="Сообщения разрешены")
+    expect(switch).to_be_checked()
+    switch.click()
+    [denied] = poll(sandbox, ts="1", wait=10)["updates"]
+    assert (denied["type"], denied["object"]) == ("message_deny", {"user_id": 101})
+    sandbox.say(101, "Передумала")
+    expect(switch).to_be_checked()
+
+
 def test_what_does_not_work_is_said_in_words(sandbox: Sandbox, page: Page) -> None:
     notice = page.locator("#notice")
     expect(notice).to_contain_text("Бот не подключён")

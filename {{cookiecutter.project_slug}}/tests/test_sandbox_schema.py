@@ -1,5 +1,6 @@
 """What the sandbox answers, against VK's own JSON schema, where a copy of it lies: VK_API_SCHEMA names its folder."""
 
+import base64
 import json
 import os
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from referencing.jsonschema import DRAFT7
 from tests.bot import Sandbox
 from tests.test_sandbox import GROUP, PIXEL, answer, call, one_button, poll
 
+CHAT = 2_000_000_001
 FOLDER = Path(os.environ.get("VK_API_SCHEMA") or "no-schema")
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="VK_API_SCHEMA does not name a folder with VK's schema")
 
@@ -59,6 +61,13 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     call(sandbox, "messages.send", peer_id=101, random_id=1, message="Привет", attachment=attachment, keyboard=keyboard)
     sandbox.say(101, "Спасибо")
     sandbox.post("presses", from_id=101, conversation_message_id=2, payload={"more": 1})
+    files = [
+        {"name": name, "content": base64.b64encode(content).decode()} for name, content in (("a.png", PIXEL), ("a.txt", b"a"))
+    ]
+    sandbox.post("chats", title="Операторы", members=[101, 102])
+    sandbox.say(102, "[club1|@desk] всем привет", peer_id=CHAT, attachments=files)
+    sandbox.post("people/101", allowed=False)
+    sandbox.post("people/101", allowed=True)
     yield sandbox
     sandbox.close()
 
@@ -69,13 +78,17 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
         ("groups.getById", {}, "groups_getById_object_response"),
         ("groups.getLongPollServer", {"group_id": GROUP}, "groups_getLongPollServer_response"),
         ("groups.getLongPollSettings", {"group_id": GROUP}, "groups_getLongPollSettings_response"),
+        ("groups.getCallbackServers", {"group_id": GROUP}, "groups_getCallbackServers_response"),
+        ("groups.getCallbackSettings", {"group_id": GROUP, "server_id": 1}, "groups_getCallbackSettings_response"),
         ("groups.getTokenPermissions", {}, "groups_getTokenPermissions_response"),
         ("users.get", {"user_ids": "101,102"}, "users_get_response"),
         ("messages.send", {"peer_id": 101, "message": "x", "random_id": 2}, "messages_send_deprecated_response"),
         ("messages.send", {"peer_ids": "101,102", "message": "x", "random_id": 2}, "messages_send_user_ids_response"),
+        ("messages.send", {"peer_ids": CHAT, "message": "x", "random_id": 2}, "messages_send_user_ids_response"),
         ("messages.getConversations", {"extended": 1}, "messages_getConversations_response"),
         ("messages.getHistory", {"peer_id": 101}, "messages_getHistory_response"),
         ("messages.getHistory", {"peer_id": 101, "extended": 1}, "messages_getHistory_extended_response"),
+        ("messages.getHistory", {"peer_id": CHAT, "extended": 1}, "messages_getHistory_extended_response"),
         ("photos.getMessagesUploadServer", {"peer_id": 101}, "photos_getMessagesUploadServer_response"),
     ],
 )
@@ -95,19 +108,24 @@ def test_so_has_a_saved_picture(sandbox: Sandbox) -> None:
     check({"response": [attachment["photo"]]}, "photos/responses.json", "photos_saveMessagesPhoto_response")
 
 
-def test_so_has_an_error(sandbox: Sandbox) -> None:
-    failure = answer(sandbox, "messages.send", peer_id=102, message="x", random_id=1)["error"]
+@pytest.mark.parametrize("code", [901, 14, 17, 29])
+def test_so_has_an_error(sandbox: Sandbox, code: int) -> None:
+    sandbox.post("faults", fault="error", code=code, method="messages.send", times=1)
+    failure = answer(sandbox, "messages.send", peer_id=101, message="x", random_id=1)["error"]
+    assert failure["error_code"] == code
     # the schema's discriminator, which VK does not send
     check({"inner_type": "base_error", **failure}, "base/objects.json", "base_error")
 
 
 def test_so_have_events(sandbox: Sandbox) -> None:
-    first, second, press = poll(sandbox)["updates"]
-    for update in (first, second):
+    first, second, press, invited, in_chat, denied, allowed = poll(sandbox)["updates"]
+    for update in (first, second, invited, in_chat):
         check(update, "callback/objects.json", "callback_base")
         check(update["object"], "callback/objects.json", "callback_message_new")
     # the schema says that a payload is a string; VK sends what the button holds
     check({**press["object"], "payload": "{}"}, "callback/objects.json", "callback_message_event")
+    check(denied["object"], "callback/objects.json", "callback_message_deny")
+    check(allowed["object"], "callback/objects.json", "callback_message_allow")
 
 
 def test_the_check_can_fail() -> None:

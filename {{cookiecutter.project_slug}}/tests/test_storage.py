@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from app.storage import desk
 from app.storage.engine import readiness
-from app.storage.models import Conversation, ConversationStatus, Delivery, DeliveryState, Event, EventState, Operator, now
-from app.storage.queues import claim_deliveries, next_event
+from app.storage.models import Conversation, ConversationStatus, Delivery, DeliveryState, Event, Operator, now
+from app.storage.queues import claim_deliveries, claim_events
 from app.storage.wake import Channel, Waiter, wake
 
 
@@ -53,18 +53,26 @@ def test_an_event_is_stored_once(engine: Engine) -> None:
                 session.flush()
 
 
-def test_events_come_in_order_within_a_peer(engine: Engine) -> None:
+def test_who_has_a_peers_first_event_has_the_peer(engine: Engine) -> None:
     with Session(engine) as session, session.begin():
-        session.add_all(Event(type="message_new", peer_id=peer, cmid=cmid, raw={}) for peer, cmid in [(1, 1), (1, 2), (2, 1)])
+        session.add_all(
+            Event(type="message_new", peer_id=peer, cmid=cmid, raw={})
+            for peer, cmid in [(1, 1), (2, 1), (1, 2), (3, 1), (1, 3), (2, 2), (4, 1)]
+        )
+
+    def claim(session: Session, limit: int) -> list[tuple[int | None, int | None]]:
+        return [(event.peer_id, event.cmid) for event in claim_events(session, limit, newest=6)]
+
     with Session(engine) as session, session.begin():
-        first = next_event(session)
-        assert first is not None
-        assert (first.peer_id, first.cmid) == (1, 1)
-        first.state = EventState.DONE
-    with Session(engine) as session, session.begin():
-        second = next_event(session)
-        assert second is not None
-        assert (second.peer_id, second.cmid) == (1, 2)
+        assert claim(session, 1) == [(1, 1)]
+        assert claim(session, 3) == [(1, 1), (2, 1), (3, 1)]
+        assert claim(session, 5) == [(1, 1), (2, 1), (1, 2), (3, 1), (1, 3)]
+        assert claim(session, 9) == [(1, 1), (2, 1), (1, 2), (3, 1), (1, 3), (2, 2)]
+    if engine.dialect.name == "sqlite":
+        return  # it has one writer
+    with Session(engine) as one, one.begin(), Session(engine) as other, other.begin():
+        assert claim(one, 2) == [(1, 1), (2, 1)]
+        assert claim(other, 2) == [(3, 1)]
 
 
 def test_an_answer_is_split_and_its_keyboard_goes_last(engine: Engine, conversation: int) -> None:

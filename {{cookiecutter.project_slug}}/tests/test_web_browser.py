@@ -17,13 +17,26 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.storage import desk
 from app.storage.engine import make_engine
+from app.storage.inbox import add_events
 from app.storage.migrate import hasher
-from app.storage.models import Conversation, ConversationStatus, Delivery, DeliveryState, Message, Operator, Person
+from app.storage.models import (
+    Conversation,
+    ConversationStatus,
+    Delivery,
+    DeliveryState,
+    Event,
+    Heartbeat,
+    Message,
+    Operator,
+    Person,
+    Role,
+    now,
+)
 from tests.conftest import make_settings
 
 PROJECT = Path(__file__).parent.parent
@@ -355,6 +368,84 @@ def test_a_phone_shows_one_thing_at_a_time_and_asks_for_no_more(site: Site, brow
     expect(page.locator("#inbox")).to_be_visible()
     page.context.close()
     assert complaints == []
+
+
+def test_trouble_appears_above_every_page_and_goes_again(site: Site, page: Page) -> None:
+    def happens(**beat: Any) -> None:
+        with Session(site.engine) as session, session.begin():
+            session.merge(Heartbeat(name="bot.deliver", **beat))
+            session.flush()
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # or within 15 seconds
+
+    banner = page.locator("#banner")
+    expect(banner).to_have_text("")
+    happens(at=now(), problem="VK refuses the token (5: x)")
+    expect(banner).to_contain_text("Does not work: Sending.")
+    page.click("#banner a")
+    expect(page.locator(".light.bad")).to_contain_text("make vk-check")
+    happens(at=now(), problem=None)
+    expect(page.locator(".light.bad")).to_have_count(0)
+    expect(banner).to_have_text("")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_what_was_set_aside_is_run_again_or_dismissed(site: Site, browser: Browser, *, scripts: bool) -> None:
+    with Session(site.engine) as session, session.begin():
+        session.execute(update(Operator).where(Operator.login == "oleg").values(role=Role.MANAGER))
+        add_events(session, [{"type": "message_new", "object": {"message": f"<img src=x> {n}"}} for n in range(2)])
+    page, complaints = open_page(browser, site, "oleg", java_script_enabled=scripts)
+    page.click("text=Set aside")
+    rows = page.locator("article.event")
+    expect(rows).to_have_count(2)
+    rows.first.locator("summary").click()
+    expect(rows.first.locator("pre")).to_contain_text("<img src=x> 1")
+    rows.first.locator("text=Run again").click()
+    expect(rows).to_have_count(2)  # it is read anew, and is not in VK's form still
+    for left in (1, 0):
+        rows.first.locator("text=Dismiss").click()
+        expect(rows).to_have_count(left)
+    expect(page.locator("text=Nothing is set aside.")).to_be_visible()
+    expect(page.locator("#set-aside")).to_be_hidden()
+    page.context.close()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_an_answer_that_did_not_arrive_is_sent_again(site: Site, browser: Browser, *, scripts: bool) -> None:
+    number = site.add_conversation("Вопрос")
+    with Session(site.engine) as session, session.begin():
+        for state in (DeliveryState.FAILED, DeliveryState.HELD):
+            answer = desk.answer(session, session.get_one(Conversation, number), f"Ответ {state}")
+            answer.deliveries[0].state = state
+    page, complaints = open_page(browser, site, java_script_enabled=scripts)
+    page.goto(f"{site.address}/conversations/{number}?view=all")
+    failed, held = page.locator("#thread article[data-direction=out]").all()
+    failed.locator("text=Send again").click()
+    expect(failed).to_contain_text("waiting to be sent")
+    expect(held.locator("text=Send all the same")).to_be_hidden()
+    held.locator("summary").click()
+    held.locator("text=Send all the same").click()
+    expect(held).to_contain_text("waiting to be sent")
+    page.context.close()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_of_trouble_fit_a_phone(site: Site, browser: Browser, scheme: str) -> None:
+    with Session(site.engine) as session, session.begin():
+        session.merge(Heartbeat(name="bot.receive", at=now(), problem="VK refuses the token: " + "x" * 300))
+        add_events(session, [{"type": "message_new", "object": {"message": {"text": "Безпробелов" * 50}}}])
+    page, complaints = open_page(browser, site, viewport={"width": 360, "height": 640}, is_mobile=True, color_scheme=scheme)
+    for address in ("/", "/health", "/events"):
+        page.goto(site.address + address)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), address
+    page.locator("article.event summary").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.context.close()
+    assert complaints == []
+    with Session(site.engine) as session, session.begin():
+        session.execute(delete(Heartbeat))
+        session.execute(delete(Event))
 
 
 # the process

@@ -1,4 +1,4 @@
-"""python -m app.bot [receive | answer | deliver]: all three loops, or one of them in a process of its own."""
+"""python -m app.bot [receive | answer | deliver | check]: all three loops, one of them alone, or what VK has to say of us."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import structlog
 
 from app import service
 from app.bot.answer import answer
+from app.bot.check import check
 from app.bot.deliver import deliver
 from app.bot.loops import Bot, Loop, Pulse, start
 from app.bot.receive import receive
@@ -22,6 +23,8 @@ LAST_WORDS = 5.0  # seconds for what is in flight when we have to stop
 
 def main(settings: Settings) -> None:
     """Run the loops until SIGTERM or SIGINT, then end with exit code 0."""
+    if sys.argv[1:] == ["check"]:
+        sys.exit(check(settings))
     names = [f"bot.{name}" for name in sys.argv[1:]] or list(LOOPS)
     if len(sys.argv) > 2 or not LOOPS.keys() >= set(names):
         sys.exit(f"usage: {__doc__}")

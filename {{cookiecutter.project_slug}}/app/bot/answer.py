@@ -1,173 +1,242 @@
-"""answer: the inbox into conversations. An event and all that follows from it are one transaction."""
+"""answer: the inbox into conversations. An event and all that follows from it are one transaction, and many events share one."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Collection, Generator, Sequence
+from functools import partial
+from typing import Any, assert_never
 
 import structlog
-from sqlalchemy import Engine, func, or_, select
+from sqlalchemy import Engine, select, tuple_, update
 from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from app.bot.dialog import dialog
 from app.bot.loops import Bot
-from app.bot.talk import Action, Ask, Dialog, HandOver, Incoming, Reply
-from app.bot.texts import Texts, load_texts
+from app.bot.take import Situation, take
+from app.bot.talk import Action, Ask, HandOver, Reply, Resume
+from app.bot.texts import load_texts
 from app.bot.vk import Vk, VkError
 from app.log import one_line
+from app.settings import Settings
 from app.storage import desk
+from app.storage.engine import insert_new
 from app.storage.inbox import ALLOW, DENY, MESSAGE, Consent, IncomingMessage
-from app.storage.models import GROUP_CHATS, Conversation, ConversationStatus, Event, EventState, Person, now
-from app.storage.queues import next_event
+from app.storage.models import GROUP_CHATS, Conversation, ConversationStatus, Event, EventState, Message, Person, now
+from app.storage.queues import claim_events, unseen_events
 from app.storage.wake import Channel, Waiter
 
 log = structlog.get_logger()
 
+BATCH = 200  # events in one transaction
 NAMES_PAUSE = 30.0  # seconds without asking for names after VK did not tell them
+NAMES_AT_ONCE = 1000  # the most that VK tells with one call
 
-Names = dict[int, tuple[str, str]]
+Decide = Callable[[Situation], Sequence[Action]]
 
 
 def answer(bot: Bot) -> Generator[bool]:
     """Work the inbox off for ever. Several of these may run at once, in threads or processes."""
-    strangers = _Strangers(bot.vk(), bot.settings.app_language)
-    texts = load_texts(bot.settings.app_language)
+    strangers = Strangers(bot.vk(), bot.settings.app_language)
+    decide = partial(take, dialog=dialog, texts=load_texts(bot.settings.app_language))
     with Waiter(bot.engine, Channel.EVENTS) as waiter:
         while True:
-            newest, names = strangers.names(bot.engine)
-            if not answer_next(bot.engine, dialog, texts, names, newest):
+            newest = strangers.meet(bot.engine)
+            if not answer_next(bot.engine, bot.settings, decide, newest):
                 waiter.wait(1)
             yield True
 
 
-class _Strangers:
+class Strangers:
     """Asks VK who has written, before a transaction begins: SQLite's only writer must not wait for the network."""
 
     def __init__(self, vk: Vk, language: str) -> None:
         self._vk = vk
         self._language = language
         self._not_before = 0.0
+        self._newest = 0
 
-    def names(self, engine: Engine) -> tuple[int, Names]:
-        """The newest event's number, and first and last names by VK id of people with events up to it whom we do not know.
+    def meet(self, engine: Engine) -> int:
+        """Store the names of new people who wrote; returns the number of the newest event whose person was asked for.
 
         Without an answer of VK we go on without names.
         """
-        nameless = or_(Person.id.is_(None), Person.first_name == "")
-        waiting = (
-            select(Event.peer_id)
-            .outerjoin(Person, Person.vk_id == Event.peer_id)
-            .where(Event.state == EventState.NEW, Event.peer_id.between(1, GROUP_CHATS), nameless)
-            .distinct()
-            .limit(100)
-        )
         with Session(engine.execution_options(read_only=True)) as session:
-            newest = session.scalar(select(func.max(Event.id))) or 0
-            ids = session.scalars(waiting).all()
-        if not ids or time.monotonic() < self._not_before:
-            return newest, {}
+            events = unseen_events(session, self._newest, NAMES_AT_ONCE)
+        strangers = {peer for _, peer, name in events if peer and not name and 0 < peer < GROUP_CHATS}
+        if strangers and time.monotonic() >= self._not_before:
+            people = self._ask(strangers)
+            if people:
+                _store_names(engine, people)
+        self._newest = max([self._newest, *(number for number, _, _ in events)])
+        return self._newest
+
+    def _ask(self, ids: Collection[int]) -> list[dict[str, Any]]:
         try:
             people = self._vk.call("users.get", user_ids=",".join(map(str, ids)), lang=self._language)
-            return newest, {person["id"]: (person["first_name"], person["last_name"]) for person in people}
+            return [{"vk_id": person["id"], **{key: person[key] for key in ("first_name", "last_name")}} for person in people]
         except (VkError, KeyError, TypeError) as error:
             self._not_before = time.monotonic() + NAMES_PAUSE
             log.warning(f"people stay without names for now: {one_line(error)}")
-            return newest, {}
+            return []
 
 
-def answer_next(engine: Engine, dialog: Dialog, texts: Texts, names: Names, newest: int) -> bool:
-    """Deal with the next event up to number `newest`; False when there is none. One that raises is set aside with its reason."""
+def _store_names(engine: Engine, people: list[dict[str, Any]]) -> None:
     with Session(engine) as session, session.begin():
-        event = next_event(session)
-        if event is None or event.id > newest:
-            return False
-        try:
-            with session.begin_nested():
-                _deal_with(session, event, dialog, texts, names)
-            event.state = EventState.DONE
-        except (OperationalError, InterfaceError):
-            raise  # the database is at fault, not the event
-        except Exception as error:
-            event.state, event.error = EventState.FAILED, one_line(error)
-            log.exception(f"event {event.id} is set aside")
-        event.attempts += 1
-        event.done_at = now()
-    return True
+        insert_new(session, Person, people)
+        told = {person["vk_id"]: person for person in people}
+        for person in session.scalars(select(Person).where(Person.vk_id.in_(told), Person.first_name == "")):
+            person.first_name, person.last_name = told[person.vk_id]["first_name"], told[person.vk_id]["last_name"]
 
 
-def _deal_with(session: Session, event: Event, dialog: Dialog, texts: Texts, names: Names) -> None:
-    content = event.raw["object"]
+def answer_next(engine: Engine, settings: Settings, decide: Decide, newest: int) -> bool:
+    """Deal with the next events up to number `newest`; False when there are none. One that raises is set aside, with why."""
+    try:
+        with Session(engine) as session, session.begin():
+            events = claim_events(session, BATCH, newest)
+            _deal_with(session, events, settings, decide)
+            return bool(events)
+    except (OperationalError, InterfaceError):
+        raise  # the database is at fault, not an event
+    except Exception:
+        # one of them spoils it for all: one by one, each does for itself alone
+        done = 0
+        while done < BATCH and _answer_alone(engine, settings, decide, newest):
+            done += 1
+        return done > 0
+
+
+def _answer_alone(engine: Engine, settings: Settings, decide: Decide, newest: int) -> bool:
+    with Session(engine) as session, session.begin():
+        events = claim_events(session, 1, newest)
+        for event in events:
+            try:
+                with session.begin_nested():
+                    _deal_with(session, [event], settings, decide)
+            except (OperationalError, InterfaceError):
+                raise
+            except Exception as error:
+                log.exception(f"event {event.id} is set aside")
+                _hand_over(session, event, settings)
+                event.state, event.error = EventState.FAILED, one_line(error)
+        return bool(events)
+
+
+def _hand_over(session: Session, event: Event, settings: Settings) -> None:
+    """Show the operators what the bot could not answer, if it can be stored at all."""
+    try:
+        with session.begin_nested():
+            _deal_with(session, [event], settings, lambda _: [HandOver()])
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        event.attempts, event.done_at = event.attempts + 1, now()
+        log.warning(f"the conversation does not show event {event.id}: {one_line(error)}")
+
+
+def _deal_with(session: Session, events: Sequence[Event], settings: Settings, decide: Decide) -> None:
+    contents = [_read(event) for event in events]
+    messages = [content for content in contents if isinstance(content, IncomingMessage)]
+    conversations, new = _conversations(session, {message.peer_id for message in messages})
+    stored = _stored(session, messages)
+    ledger = desk.Ledger(session)
+    for event, content in zip(events, contents, strict=True):
+        if isinstance(content, Consent):
+            _person(session, content.user_id).reachable = event.type == ALLOW
+            continue
+        conversation = conversations[content.peer_id]
+        if (content.peer_id, content.conversation_message_id) not in stored:
+            _receive(ledger, conversation, content)
+        situation = Situation(
+            message=content,
+            group_id=settings.vk_group_id,
+            status=conversation.status,
+            step=conversation.step,
+            form=conversation.form,
+            name=conversation.person.first_name if conversation.person else "",
+            first=content.peer_id in new,
+        )
+        new.discard(content.peer_id)
+        for action in decide(situation):
+            _do(ledger, conversation, action)
+    ledger.write()
+    dealt_with = update(Event).where(Event.id.in_([event.id for event in events]))
+    session.execute(
+        dealt_with.values(state=EventState.DONE, error=None, attempts=Event.attempts + 1, done_at=now()),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def _read(event: Event) -> IncomingMessage | Consent:
+    """Raises `ValueError` for what is not in VK's form, or means nothing to the bot."""
+    content = event.raw.get("object", {})
     if event.type == MESSAGE:
-        message = IncomingMessage.model_validate(content["message"])
-        _take(session, message, dialog, texts, names)
-    elif event.type in (ALLOW, DENY):
-        _person(session, Consent.model_validate(content).user_id, names).reachable = event.type == ALLOW
+        return IncomingMessage.model_validate(content.get("message"))
+    if event.type in (ALLOW, DENY):
+        return Consent.model_validate(content)
+    raise ValueError(f"the bot does nothing about {event.type}")
 
 
-def _take(session: Session, message: IncomingMessage, dialog: Dialog, texts: Texts, names: Names) -> None:
-    conversation, first = _conversation(session, message.peer_id, names)
-    desk.receive(
-        session,
+def _receive(ledger: desk.Ledger, conversation: Conversation, message: IncomingMessage) -> None:
+    ledger.receive(
         conversation,
         message.text,
         cmid=message.conversation_message_id,
         at=message.date,
         attachments=message.attachments,
     )
-    person = conversation.person
-    if person is None:
-        return  # a group chat: the bot is silent where it is not addressed
-    person.reachable = True
-    if conversation.status == ConversationStatus.OPEN:
-        return  # the operators have the word
-    incoming = Incoming(
-        text=message.text,
-        payload=message.payload,
-        attachments=message.attachments,
-        name=person.first_name,
-        first=first,
-        step=conversation.step,
-        form=conversation.form,
-        texts=texts,
-    )
-    conversation.status = ConversationStatus.BOT
-    conversation.step, conversation.form = None, {}
-    for action in dialog(incoming):
-        _do(session, conversation, action)
+    if conversation.person is not None:
+        conversation.person.reachable = True
 
 
-def _do(session: Session, conversation: Conversation, action: Action) -> None:
+def _stored(session: Session, messages: Sequence[IncomingMessage]) -> set[tuple[int, int | None]]:
+    """Peer and number of those that an earlier try has stored, though their events were set aside."""
+    numbers = [(message.peer_id, message.conversation_message_id) for message in messages]
+    known = select(Conversation.peer_id, Message.cmid).join(Message.conversation)
+    return {(peer, cmid) for peer, cmid in session.execute(known.where(tuple_(Conversation.peer_id, Message.cmid).in_(numbers)))}
+
+
+def _do(ledger: desk.Ledger, conversation: Conversation, action: Action) -> None:
     match action:
+        case Resume():
+            conversation.status, conversation.step, conversation.form = ConversationStatus.BOT, None, {}
         case Reply(text, keyboard, attachment):
-            desk.answer(session, conversation, text, keyboard=keyboard.render() if keyboard else None, attachment=attachment)
+            ledger.answer(conversation, text, keyboard=keyboard.render() if keyboard else None, attachment=attachment)
         case Ask(step, form):
             conversation.step, conversation.form = step, dict(form)
         case HandOver(topic):
             desk.hand_over(conversation, topic)
+        case _:
+            assert_never(action)
 
 
-def _conversation(session: Session, peer_id: int, names: Names) -> tuple[Conversation, bool]:
-    """The peer's conversation, locked, and whether it is new. A peer's events come one by one, so nobody else makes it."""
-    known = select(Conversation).where(Conversation.peer_id == peer_id).with_for_update(of=Conversation)
-    conversation = session.scalar(known)
-    if conversation is not None:
-        if conversation.person is not None:
-            _name(conversation.person, names)
-        return conversation, False
-    conversation = Conversation(peer_id=peer_id, person=_person(session, peer_id, names) if peer_id < GROUP_CHATS else None)
-    session.add(conversation)
-    session.flush()
-    return conversation, True
+def _conversations(session: Session, peer_ids: Collection[int]) -> tuple[dict[int, Conversation], set[int]]:
+    """The peers' conversations, locked, and which of them are new. Their events are ours alone, so nobody else makes them."""
+    known = (
+        select(Conversation)
+        .options(joinedload(Conversation.person))
+        .where(Conversation.peer_id.in_(peer_ids))
+        .order_by(Conversation.id)  # so that no two wait for each other
+        .with_for_update(of=Conversation)
+    )
+    found = {conversation.peer_id: conversation for conversation in session.scalars(known)}
+    new = set(peer_ids) - found.keys()
+    people = _people(session, {peer_id for peer_id in new if peer_id < GROUP_CHATS}) if new else {}
+    for peer_id in sorted(new):
+        found[peer_id] = Conversation(
+            peer_id=peer_id, person=people.get(peer_id), status=ConversationStatus.BOT, form={}, unread=0
+        )
+        session.add(found[peer_id])
+    return found, new
 
 
-def _person(session: Session, vk_id: int, names: Names) -> Person:
-    person = session.scalar(select(Person).where(Person.vk_id == vk_id))
-    if person is None:
-        person = Person(vk_id=vk_id)
-        session.add(person)
-    _name(person, names)
-    return person
+def _people(session: Session, vk_ids: Collection[int]) -> dict[int, Person]:
+    """People by their VK ids; those whom we do not know are stored without a name."""
+    people = {person.vk_id: person for person in session.scalars(select(Person).where(Person.vk_id.in_(vk_ids)))}
+    for vk_id in sorted(set(vk_ids) - people.keys()):
+        people[vk_id] = Person(vk_id=vk_id, first_name="", reachable=True)
+        session.add(people[vk_id])
+    return people
 
 
-def _name(person: Person, names: Names) -> None:
-    if person.vk_id in names:
-        person.first_name, person.last_name = names[person.vk_id]
+def _person(session: Session, vk_id: int) -> Person:
+    return _people(session, [vk_id])[vk_id]

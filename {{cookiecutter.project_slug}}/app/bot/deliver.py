@@ -1,11 +1,13 @@
 """deliver: the outbox to VK. A stored `random_id` makes a repeat harmless, so what was not surely sent is sent again."""
 
 import random
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
+from queue import SimpleQueue
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, bindparam, exists, select, update
+from sqlalchemy.orm import Session, aliased
 
 from app.bot.loops import Bot
 from app.bot.vk import Fault, SendResult, Vk, VkError
@@ -14,40 +16,62 @@ from app.storage.queues import claim_deliveries
 from app.storage.wake import Channel, Waiter, wake
 
 BATCH = 25  # calls that VK takes in one `execute`
+LINES = 8  # `execute`s under way at once: enough for VK's rate while none takes longer than 400 ms
+TOO_MANY = 6  # VK's code for too many requests in a second
+_known = aliased(Message)
+_is_known = exists().where(_known.conversation_id == Message.conversation_id, _known.cmid == bindparam("number"))
+NUMBER = update(Message).where(Message.id == bindparam("message"), ~_is_known).values(cmid=bindparam("number"))
+UNSEEN = {"synchronize_session": False}  # the rows in Python's memory are not looked at again
 LEASE = timedelta(seconds=20)  # longer than a call may take; then another worker takes a dead one's rows over
 REPEATABLE = timedelta(minutes=55)  # VK remembers a random_id for an hour
 
 
 def deliver(bot: Bot) -> Generator[bool]:
-    """Send for ever. Several of these may run at once, in threads or processes."""
-    vk = bot.vk()
-    with Waiter(bot.engine, Channel.OUTBOX) as waiter:
+    """Send for ever, over several lines at once. Several of these may run, in threads or processes."""
+    lines: SimpleQueue[Vk] = SimpleQueue()
+    for _ in range(LINES):
+        lines.put(bot.vk())
+    under_way: set[Future[None]] = set()
+    with ThreadPoolExecutor(LINES, "bot.deliver") as pool, Waiter(bot.engine, Channel.OUTBOX) as waiter:
         while True:
-            if not _deliver_some(bot, vk):
-                waiter.wait(1)
-            yield True
+            done, under_way = wait(under_way, 1 if len(under_way) == LINES else 0, FIRST_COMPLETED)
+            for call in done:
+                call.result()
+            if len(under_way) < LINES:
+                rows = _claim(bot.engine)
+                if rows:
+                    under_way.add(pool.submit(_deliver, bot.engine, lines, rows))
+                else:
+                    waiter.wait(1)
+            yield bool(done) or not under_way
 
 
-def _deliver_some(bot: Bot, vk: Vk) -> bool:
-    """Send what is due, up to a batch; False when nothing is. Raises `VkError` when VK cannot be used at all just now."""
-    with Session(bot.engine, expire_on_commit=False) as session, session.begin():
-        rows = claim_deliveries(session, BATCH, LEASE)
-        sendable = [row for row in rows if not _hold(row, now())]
-    if not sendable:
-        return bool(rows)
+def _claim(engine: Engine) -> Sequence[Delivery]:
+    """What is due, up to a batch; some of it may be left for a person to decide, the rest is to be sent."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        return [row for row in claim_deliveries(session, BATCH, LEASE) if not _hold(row, now())]
+
+
+def _deliver(engine: Engine, lines: SimpleQueue[Vk], rows: Sequence[Delivery]) -> None:
+    """Send claimed `rows`. Raises `VkError` when VK cannot be used at all just now."""
+    vk = lines.get()
     try:
-        results = _send(vk, sendable)
+        results = _send(vk, rows)
     except VkError as error:
-        with Session(bot.engine) as session, session.begin():
-            for row, _ in _still_ours(session, sendable, [error] * len(sendable)):
+        with Session(engine) as session, session.begin():
+            for row, _ in _still_ours(session, dict.fromkeys(rows, error)):
                 postpone(row, error, now())
         raise
-    with Session(bot.engine) as session, session.begin():
-        for row, result in _still_ours(session, sendable, results):
-            settle(row, result, now())
-            _note(session, row, result)
+    finally:
+        lines.put(vk)
+    with Session(engine) as session, session.begin():
+        outcome = list(zip(rows, results, strict=True))
+        _note_sent(session, {row: cmid for row, cmid in outcome if not isinstance(cmid, VkError)})
+        for row, why in _still_ours(session, {row: why for row, why in outcome if isinstance(why, VkError)}):
+            settle(row, why, now())
+            if why.fault is Fault.PEER:
+                session.execute(update(Person).where(Person.vk_id == row.peer_id).values(reachable=False))
         wake(session, Channel.INBOX)
-    return True
 
 
 def _hold(row: Delivery, at: datetime) -> bool:
@@ -64,6 +88,8 @@ def _send(vk: Vk, rows: Sequence[Delivery]) -> list[SendResult]:
     try:
         results = vk.send(rows)
     except VkError as error:
+        if error.code == TOO_MANY:
+            return [error] * len(rows)  # somebody else calls with our token: later, and the others are not stopped by it
         if error.fault is not Fault.OURS:
             raise
         if len(rows) == 1:
@@ -76,16 +102,22 @@ def _send(vk: Vk, rows: Sequence[Delivery]) -> list[SendResult]:
     return results
 
 
-def _still_ours(
-    session: Session, rows: Sequence[Delivery], results: Sequence[SendResult]
-) -> Iterator[tuple[Delivery, SendResult]]:
-    """The rows as they are now, without those that another worker has taken over since; but news of success is always good."""
-    claimed = {row.id: (row.attempts, result) for row, result in zip(rows, results, strict=True)}
+def _note_sent(session: Session, sent: Mapping[Delivery, int | None]) -> None:
+    """Mark what was sent, and give the messages their numbers in their dialogs. News of success is good whoever brings it."""
+    these = update(Delivery).where(Delivery.id.in_([row.id for row in sent]), Delivery.state != DeliveryState.SENT)
+    session.execute(these.values(state=DeliveryState.SENT, sent_at=now(), error=None, error_code=None), execution_options=UNSEEN)
+    numbers = [{"message": row.message_id, "number": cmid} for row, cmid in sent.items() if row.message_id and cmid]
+    if numbers:
+        session.connection().execute(NUMBER, numbers)
+
+
+def _still_ours(session: Session, failed: Mapping[Delivery, VkError]) -> Iterator[tuple[Delivery, VkError]]:
+    """The rows as they are now, without those that another worker has taken over since."""
+    claimed = {row.id: (row.attempts, error) for row, error in failed.items()}
     for row in session.scalars(select(Delivery).where(Delivery.id.in_(claimed)).order_by(Delivery.id).with_for_update()):
-        attempts, result = claimed[row.id]
-        sent = not isinstance(result, VkError) and row.state != DeliveryState.SENT
-        if sent or (row.state == DeliveryState.SENDING and row.attempts == attempts):
-            yield row, result
+        attempts, error = claimed[row.id]
+        if row.state == DeliveryState.SENDING and row.attempts == attempts:
+            yield row, error
 
 
 def postpone(row: Delivery, error: VkError, at: datetime, pause: timedelta = timedelta(0)) -> None:
@@ -97,33 +129,18 @@ def postpone(row: Delivery, error: VkError, at: datetime, pause: timedelta = tim
     row.error, row.error_code = str(error), error.code
 
 
-def settle(row: Delivery, result: SendResult, at: datetime) -> None:
-    """Write into a claimed `row` what became of it."""
-    if not isinstance(result, VkError):
-        row.state, row.sent_at, row.error, row.error_code = DeliveryState.SENT, at, None, None
-        return
-    match result.fault:
+def settle(row: Delivery, error: VkError, at: datetime) -> None:
+    """Write into a claimed `row` why it was not sent, and when it is tried again."""
+    match error.fault:
         case Fault.PEER | Fault.OURS:
-            row.state, row.error, row.error_code = DeliveryState.FAILED, str(result), result.code
+            row.state, row.error, row.error_code = DeliveryState.FAILED, str(error), error.code
         case Fault.RETRY:
-            postpone(row, result, at, _growing(1, row.attempts))
+            postpone(row, error, at, _growing(1, row.attempts))
         case Fault.SLOW | Fault.TOKEN:  # others went through with this token, so it is something about this message
-            postpone(row, result, at, _growing(60, row.attempts))
+            postpone(row, error, at, _growing(60, row.attempts))
 
 
 def _growing(first: int, attempts: int) -> timedelta:
     """`first` seconds, twice as many after each attempt, up to ten minutes, and never the same for all."""
     longest = min(first * 2 ** min(attempts - 1, 10), 600)
     return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311
-
-
-def _note(session: Session, row: Delivery, result: SendResult) -> None:
-    """Let the conversation know: the number of its message, or that its person cannot be reached."""
-    if isinstance(result, VkError):
-        if result.fault is Fault.PEER:
-            session.execute(update(Person).where(Person.vk_id == row.peer_id).values(reachable=False))
-    elif result is not None and row.message is not None:
-        conversation = row.message.conversation_id
-        known = select(Message.id).where(Message.conversation_id == conversation, Message.cmid == result)
-        if session.scalar(known) is None:
-            row.message.cmid = result

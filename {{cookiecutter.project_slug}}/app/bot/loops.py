@@ -16,11 +16,12 @@ from sqlalchemy import Engine, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.bot.vk import Bucket, Vk, VkError
+from app.bot.vk import RATE, Vk, VkError
 from app.log import one_line
 from app.settings import Settings
 from app.storage.engine import insert_new, readiness
 from app.storage.models import Heartbeat, now
+from app.storage.pace import Turns
 
 log = structlog.get_logger()
 
@@ -37,11 +38,10 @@ class Bot:
     settings: Settings
     engine: Engine
     stop: threading.Event = field(default_factory=threading.Event)
-    bucket: Bucket = field(default_factory=Bucket)
 
     def vk(self) -> Vk:
         """A line to VK for one thread. Raises `SettingsError` without a token."""
-        return Vk(self.settings, self.bucket)
+        return Vk(self.settings, Turns(self.engine, f"vk:{self.settings.vk_group_id}", RATE))
 
 
 # A loop is a generator that runs until it is closed. It yields as often as it comes round: True when all is well,

@@ -31,6 +31,9 @@ class DeposedError(Exception):
 
 def receive(bot: Bot) -> Generator[bool]:
     """Poll and store for ever, as long as no other process does."""
+    while bot.settings.vk_transport == "callback":  # VK calls the web instead
+        yield True
+        bot.stop.wait(STANDBY)
     name = f"longpoll:{bot.settings.vk_group_id}"
     with _leadership(bot.engine, name) as leading:
         while not leading():

@@ -107,7 +107,12 @@ class HandOver:
     topic: str | None = None
 
 
-Action = Reply | Ask | HandOver
+@dataclass(frozen=True)
+class Resume:
+    """The word is the bot's, and what it asked last is answered. Comes first of all (`take.py`); handlers do not return it."""
+
+
+Action = Reply | Ask | HandOver | Resume
 Handler = Callable[[Incoming], Sequence[Action]]
 
 

@@ -1,8 +1,6 @@
 """VK as the bot uses it: calls with time limits and under VK's rate, errors sorted by what is to be done about them."""
 
 import json
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any
@@ -17,6 +15,7 @@ from vk_api.exceptions import ApiError, ApiHttpError
 from app.log import redact
 from app.settings import Settings, SettingsError
 from app.storage.models import Delivery
+from app.storage.pace import Turns
 
 API_VERSION = "5.199"
 API_HOST = "https://api.vk.ru"  # vk_api has it written into its code
@@ -64,35 +63,14 @@ class VkError(Exception):
 SendResult = int | VkError | None
 
 
-class Bucket:
-    """Lets at most `rate` calls a second through, evenly, from all threads together."""
-
-    def __init__(self, rate: float = RATE) -> None:
-        self._period = 1 / rate
-        self._lock = threading.Lock()
-        self._next = 0.0
-
-    def take(self) -> None:
-        """Return when it is this caller's turn."""
-        with self._lock:
-            turn = max(self._next, time.monotonic())
-            self._next = turn + self._period
-        time.sleep(max(0.0, turn - time.monotonic()))
-
-
 class _Session(requests.Session):
-    """Requests that wait for their turn and never for ever: vk_api sets no time limit."""
-
-    def __init__(self, bucket: Bucket) -> None:
-        super().__init__()
-        self._bucket = bucket
+    """Requests that never wait for ever: vk_api sets no time limit."""
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
-        self._bucket.take()
         return super().request(*args, **{"timeout": TIMEOUT, **kwargs})
 
 
-class _Elsewhere(HTTPAdapter):
+class Elsewhere(HTTPAdapter):
     """Sends what is meant for VK's API to another address: the sandbox."""
 
     def __init__(self, url: str) -> None:
@@ -105,18 +83,19 @@ class _Elsewhere(HTTPAdapter):
 
 
 class Vk:
-    """One line to VK. vk_api holds a lock through a call, so every thread has a line of its own; the bucket is common."""
+    """One line to VK, for one call at a time. All lines of a token take `turns`; without them it is for a few calls only."""
 
-    def __init__(self, settings: Settings, bucket: Bucket) -> None:
-        self._session = _Session(bucket)
+    def __init__(self, settings: Settings, turns: Turns | None = None) -> None:
+        self._turns = turns
+        self._session = _Session()
         self._api = VkApi(token=settings.secret("vk_token"), api_version=API_VERSION, session=self._session, config=MemoryConfig)
-        # the bucket keeps the rate, and the loops decide about errors: vk_api would repeat code 6 until the stack is full
+        # turns keep the rate, and the loops decide about errors: vk_api would repeat code 6 until the stack is full
         self._api.RPS_DELAY = 0
         self._api.error_handlers.clear()
         if settings.vk_api_url:
             if settings.app_env == "production":
                 raise SettingsError("VK_API_URL is for development; remove it from .env, or set APP_ENV=development")
-            self._session.mount(f"{API_HOST}/", _Elsewhere(settings.vk_api_url))
+            self._session.mount(f"{API_HOST}/", Elsewhere(settings.vk_api_url))
             self._session.trust_env = False  # a proxy has no way to an address of this machine
 
     def call(self, method: str, **values: Any) -> Any:
@@ -149,6 +128,8 @@ class Vk:
         return answer
 
     def _answer(self, method: str, values: dict[str, Any]) -> dict[str, Any]:
+        if self._turns is not None:
+            self._turns.take()
         try:
             answer = self._api.method(method, values, raw=True)
         except ApiError as error:

@@ -1,7 +1,7 @@
 """A VK of one's own: the part of its API that the bot uses, the long poll, and a page to chat with the bot in.
 
 For development and tests. `methods` and `vk` speak as VK does, `control` is the way in for people and tests,
-`store` remembers, `longpoll` waits, `script` runs `execute`.
+`store` remembers, `longpoll` waits, `callback` calls, `script` runs `execute`, `faults` go wrong on purpose.
 """
 
 from flask import Flask, Response, render_template
@@ -52,7 +52,9 @@ def create_app(settings: Settings | None = None) -> Flask:
 def chat() -> str:
     """The page on which a person talks with the community."""
     settings = sandbox().settings
-    return render_template("chat.html", community=settings.app_name, language=settings.app_language)
+    return render_template(
+        "chat.html", community=settings.app_name, group_id=settings.vk_group_id, language=settings.app_language
+    )
 
 
 def healthz() -> str:

@@ -24,12 +24,12 @@ def create_served_app() -> Flask:
     announce.setblocking(False)
     signal.set_wakeup_fd(announce.detach())
 
-    def stop_polls() -> None:
+    def stop_waiting() -> None:
         while heard := announced.recv(64):
             if signal.SIGTERM in heard or signal.SIGINT in heard:
-                app.extensions["sandbox"].longpoll.stop()
+                app.extensions["sandbox"].stop()
 
-    threading.Thread(target=stop_polls, daemon=True).start()
+    threading.Thread(target=stop_waiting, daemon=True).start()
     return app
 
 

@@ -3,28 +3,28 @@
 import math
 import threading
 import time
-from collections import deque
 from typing import Any
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from app.sandbox.store import API_VERSION, Event, Memory, newest_event
+from app.sandbox.faults import LOST, Faults, malformed_updates
+from app.sandbox.store import Event, Memory, newest_event, update_object
 
 MAX_WAIT = 90
 BATCH = 1000
-LOST, KEY_EXPIRED, ALL_LOST = 1, 2, 3  # VK's values of `failed`
+KEY_EXPIRED, ALL_LOST = 2, 3  # VK's values of `failed`, beside `LOST`
 SILENCE = 10  # seconds between two polls after which nobody is taken to listen
 
 
 class LongPoll:
     """One condition wakes every waiting request; what they answer is read from the file."""
 
-    def __init__(self, engine: Engine, group_id: int) -> None:
+    def __init__(self, engine: Engine, group_id: int, faults: Faults) -> None:
         self._engine = engine.execution_options(read_only=True)
         self._group_id = group_id
+        self._faults = faults
         self._news = threading.Condition()
-        self._failures: deque[int] = deque()
         self._stopping = False
         self._waiting = 0
         self._last = -math.inf
@@ -34,14 +34,8 @@ class LongPoll:
         return self._waiting > 0 or time.monotonic() - self._last < SILENCE
 
     def wake(self) -> None:
-        """Let the waiting requests look again: there may be an update for them."""
+        """Let the waiting requests look again: there may be an update for them, or a fault."""
         with self._news:
-            self._news.notify_all()
-
-    def fail(self, code: int, times: int) -> None:
-        """Answer the next `times` polls, the waiting ones too, with this value of `failed`."""
-        with self._news:
-            self._failures.extend([code] * times)
             self._news.notify_all()
 
     def stop(self) -> None:
@@ -50,14 +44,14 @@ class LongPoll:
             self._stopping = True
             self._news.notify_all()
 
-    def check(self, key: str, ts: str, wait: int) -> dict[str, Any]:
-        """VK's answer to `act=a_check`. `wait` is in seconds."""
+    def check(self, key: str, ts: str, wait: int, version: str) -> dict[str, Any]:
+        """VK's answer to `act=a_check`. `wait` is in seconds, `version` is that of the updates."""
         deadline = time.monotonic() + min(wait, MAX_WAIT)
         with self._news:
             self._waiting += 1
             try:
                 while True:
-                    answer = self._failure() or self._look(key, ts)
+                    answer = self._failure() or self._look(key, ts, version)
                     left = deadline - time.monotonic()
                     if answer.get("updates") != [] or left <= 0 or self._stopping:
                         return answer
@@ -67,30 +61,27 @@ class LongPoll:
                 self._last = time.monotonic()
 
     def _failure(self) -> dict[str, Any] | None:
-        if not self._failures:
+        fault = self._faults.take("failed")
+        if fault is None:
             return None
-        code = self._failures.popleft()
         with Session(self._engine) as session:
-            return {"failed": LOST, "ts": newest_event(session)} if code == LOST else {"failed": code}
+            return {"failed": LOST, "ts": newest_event(session)} if fault.code == LOST else {"failed": fault.code}
 
-    def _look(self, key: str, ts: str) -> dict[str, Any]:
+    def _look(self, key: str, ts: str, version: str) -> dict[str, Any]:
         with Session(self._engine) as session:
             if key != session.get_one(Memory, "longpoll").value["key"]:
                 return {"failed": KEY_EXPIRED}
             newest = newest_event(session)
-            oldest = session.scalar(select(func.min(Event.id))) or 0
+            oldest = session.scalar(select(func.min(Event.id))) or newest + 1
             if not ts.isdecimal():
                 return {"failed": ALL_LOST}
             if not oldest - 1 <= int(ts) <= newest:
                 return {"failed": LOST, "ts": newest}
             events = session.scalars(select(Event).where(Event.id > int(ts)).order_by(Event.id).limit(BATCH)).all()
-            return {"ts": str(events[-1].id) if events else ts, "updates": [self._update(event) for event in events]}
-
-    def _update(self, event: Event) -> dict[str, Any]:
-        return {
-            "type": event.type,
-            "group_id": self._group_id,
-            "event_id": event.event_id,
-            "v": API_VERSION,
-            "object": event.object,
-        }
+            updates: list[Any] = [update_object(event, self._group_id, version) for event in events]
+        after = str(events[-1].id) if events else ts
+        if updates and self._faults.take("repeat"):
+            updates, after = [update for update in updates for _ in range(2)], ts
+        if self._faults.take("malformed"):
+            updates = [*malformed_updates(self._group_id), *updates]
+        return {"ts": after, "updates": updates}

@@ -1,6 +1,7 @@
 """VK's methods, as far as the bot uses them. Each takes a `Call` and gives what stands under `response`."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,31 +12,50 @@ from sqlalchemy.orm import Session
 from app.sandbox import keyboard as keyboards
 from app.sandbox import script, store
 from app.sandbox.state import Sandbox
-from app.sandbox.store import Message, Person, Photo, Press, compact
+from app.sandbox.store import CHATS, Chat, File, Message, Peer, Person, Press, compact
 
 TEXT_LIMIT = 4096
 PEERS_LIMIT = 100
 CALLS_LIMIT = 25
 ANSWER_LIMIT = 5 * 1024 * 1024
-CHATS = 2_000_000_000
 
 ERRORS = {
+    1: "Unknown error occurred",
     3: "Unknown method passed",
     5: "User authorization failed",
     6: "Too many requests per second",
+    7: "Permission to perform this action is denied",
     8: "Invalid request",
+    9: "Flood control",
+    10: "Internal server error",
     12: "Unable to compile code",
     13: "Runtime error occurred during code invocation",
+    14: "Captcha needed",
     15: "Access denied",
+    17: "Validation required",
+    25: "Token confirmation required",
+    27: "Group authorization failed",
+    28: "Application authorization failed",
+    29: "Rate limit reached",
+    36: "Method execution was interrupted due to timeout",
+    43: "API method is temporarily unavailable",
     100: "One of the parameters specified was missing or invalid",
     121: "Invalid hash",
+    900: "Can't send messages for users from blacklist",
     901: "Can't send messages for users without permission",
+    902: "Can't send messages to this user due to their privacy settings",
     911: "Keyboard format is invalid",
+    912: "This is a chat bot feature, change this status in settings",
+    913: "Too many forwarded messages",
     914: "Message is too long",
     917: "You don't have access to this chat",
+    936: "Contact not found",
+    945: "Chat was disabled",
+    950: "Can't send message, reply timed out",
 }
-# what a community's long poll can report; the sandbox sends those that are 1
-REPORTED = ("message_new", "message_event", "message_allow", "message_deny")
+# what is wrong with one receiver of many; all else is wrong for all of them
+OF_ONE_PEER = {7, 900, 901, 902, 917, 936, 945, 950}
+# every type of event that a community's long poll has a switch for
 EVENTS = (
     "audio_new",
     "board_post_delete",
@@ -92,7 +112,21 @@ EVENTS = (
     "wall_schedule_post_delete",
     "wall_schedule_post_new",
 )
-PERMISSIONS = {"photos": 4, "messages": 4096, "docs": 131072, "manage": 262144}
+PERMISSIONS: dict[str, int] = {"photos": 4, "messages": 4096, "docs": 131072, "manage": 262144}
+CHAT_RIGHTS = (
+    "can_change_info",
+    "can_change_invite_link",
+    "can_change_pin",
+    "can_invite",
+    "can_promote_users",
+    "can_see_invite_link",
+    "can_moderate",
+    "can_copy_chat",
+    "can_call",
+    "can_use_mass_mentions",
+    "can_change_service_type",
+)
+ATTACHMENT = re.compile(r"(photo|doc)(-?\d+)_(\d+)(?:_\w+)?")
 
 
 class ApiError(Exception):
@@ -100,7 +134,8 @@ class ApiError(Exception):
 
     def __init__(self, code: int, detail: str = "") -> None:
         self.code = code
-        self.message = f"{ERRORS[code]}: {detail}" if detail else ERRORS[code]
+        text = ERRORS.get(code, "Unknown error occurred")
+        self.message = f"{text}: {detail}" if detail else text
         super().__init__(self.message)
 
 
@@ -111,6 +146,7 @@ class Call:
     sandbox: Sandbox
     session: Session
     base_url: str
+    name: str
     params: Mapping[str, str]
 
     def text(self, name: str, default: str = "") -> str:
@@ -174,6 +210,8 @@ def _groups_get_by_id(call: Call) -> Any:
 @_method("groups.getLongPollServer")
 def _groups_get_long_poll_server(call: Call) -> Any:
     call.required("group_id")
+    if not call.sandbox.behaviour.longpoll_enabled:
+        raise ApiError(100, "longpoll for this group is not enabled")
     key = call.session.get_one(store.Memory, "longpoll").value["key"]
     return {"key": key, "server": f"{call.base_url}whp/{call.group()}", "ts": str(store.newest_event(call.session))}
 
@@ -182,13 +220,30 @@ def _groups_get_long_poll_server(call: Call) -> Any:
 def _groups_get_long_poll_settings(call: Call) -> Any:
     call.required("group_id")
     call.group()
-    return {"api_version": store.API_VERSION, "events": {name: int(name in REPORTED) for name in EVENTS}, "is_enabled": True}
+    behaviour = call.sandbox.behaviour
+    events = {name: int(name in behaviour.events) for name in EVENTS}
+    return {"api_version": behaviour.longpoll_version, "events": events, "is_enabled": behaviour.longpoll_enabled}
+
+
+@_method("groups.getCallbackServers")
+def _groups_get_callback_servers(call: Call) -> Any:
+    call.required("group_id")
+    call.group()
+    url = call.sandbox.callback.shown()["url"]
+    about = {"id": 1, "title": "bot", "creator_id": 1, "secret_key": "", "status": "ok"}
+    return {"count": int(url is not None), "items": [{**about, "url": url}] if url else []}
+
+
+@_method("groups.getCallbackSettings")
+def _groups_get_callback_settings(call: Call) -> Any:
+    settings = _groups_get_long_poll_settings(call)
+    return {"api_version": settings["api_version"], "events": settings["events"]}
 
 
 @_method("groups.getTokenPermissions")
-def _groups_get_token_permissions(_call: Call) -> Any:
-    permissions = [{"name": name, "setting": setting} for name, setting in PERMISSIONS.items()]
-    return {"mask": sum(PERMISSIONS.values()), "permissions": permissions}
+def _groups_get_token_permissions(call: Call) -> Any:
+    given = {name: setting for name, setting in PERMISSIONS.items() if name in call.sandbox.behaviour.permissions}
+    return {"mask": sum(given.values()), "permissions": [{"name": name, "setting": given[name]} for name in given]}
 
 
 @_method("users.get")
@@ -210,42 +265,44 @@ def _messages_send(call: Call) -> Any:
     peer_id = call.number("peer_id") or call.number("user_id")
     if not peer_id:
         raise ApiError(100, "you should specify peer_id, user_id, domain, chat_id or user_ids param")
-    return _send(call, peer_id).id
+    return _send(call, peer_id).public_id
 
 
 def _sent_to_one_of_many(call: Call, peer_id: int) -> dict[str, Any]:
     try:
         message = _send(call, peer_id)
     except ApiError as error:
-        if error.code not in (901, 917):  # what is wrong with the message itself is wrong for all of them
+        if error.code not in OF_ONE_PEER:
             raise
         failure = {"code": error.code, "description": error.message}
         return {"peer_id": peer_id, "message_id": 0, "conversation_message_id": 0, "error": failure}
-    return {"peer_id": peer_id, "message_id": message.id, "conversation_message_id": message.cmid}
+    return {"peer_id": peer_id, "message_id": message.public_id, "conversation_message_id": message.cmid}
 
 
 def _send(call: Call, peer_id: int) -> Message:
-    text, random_id = call.text("message"), call.number("random_id")
-    photos = _attached(call)
-    if not text.strip() and not photos:
+    text, random_id, behaviour = call.text("message"), call.number("random_id"), call.sandbox.behaviour
+    files = _attached(call)
+    if not text.strip() and not files:
         raise ApiError(100, "message is empty or invalid")
     if len(text) > TEXT_LIMIT:
         raise ApiError(914)
     keyboard = _keyboard(call)
-    person = _peer(call, peer_id)
-    if random_id and (sent := store.already_sent(call.session, person, random_id)):
-        return sent
+    peer = _peer(call, peer_id)
+    if random_id:
+        memory = (behaviour.random_id_seconds, behaviour.random_id_messages)
+        if sent := store.already_sent(call.session, peer, random_id, *memory):
+            return sent
     message = store.add_message(
         call.session,
-        person,
+        peer,
         -call.group(),
         text,
         random_id=random_id,
         keyboard=keyboard,
-        photo_ids=photos,
+        file_ids=files,
         payload=call.text("payload") or None,
     )
-    person.in_read = message.id
+    peer.in_read = message.id
     call.sandbox.show_typing(peer_id, on=False)
     return message
 
@@ -263,32 +320,30 @@ def _keyboard(call: Call) -> dict[str, Any] | None:
 
 
 def _attached(call: Call) -> list[int]:
-    """The ids of the photos in `attachment`: `photo{owner}_{id}` or `photo{owner}_{id}_{access_key}`, between commas."""
+    """The ids of the files in `attachment`: `photo{owner}_{id}` or `doc{owner}_{id}_{access_key}`, between commas."""
     found = []
-    for name in filter(None, call.text("attachment").split(",")):
-        owner_id, _, rest = name.strip().removeprefix("photo").partition("_")
-        photo_id = rest.partition("_")[0]
-        photo = call.session.get(Photo, int(photo_id)) if photo_id.isdecimal() else None
-        if photo is None or str(photo.owner_id) != owner_id:
+    for name in filter(None, map(str.strip, call.text("attachment").split(","))):
+        parts = ATTACHMENT.fullmatch(name)
+        file = call.session.get(File, int(parts[3])) if parts else None
+        if parts is None or file is None or (file.kind, str(file.owner_id)) != (parts[1], parts[2]):
             raise ApiError(100, f"attachment {name} is invalid")
-        found.append(photo.id)
+        found.append(file.id)
     return found
 
 
-def _peer(call: Call, peer_id: int) -> Person:
-    if peer_id > CHATS:
-        raise ApiError(917)
-    person = call.session.get(Person, peer_id)
-    if person is None or not person.allowed:
-        raise ApiError(901)
-    return person
+def _peer(call: Call, peer_id: int) -> Peer:
+    suffer(call.sandbox, call.name, peer_id)
+    peer = call.session.get(Peer, peer_id)
+    if peer is None or not peer.allowed:
+        raise ApiError(917 if peer_id > CHATS else 901)
+    return peer
 
 
 @_method("messages.getConversations")
 def _messages_get_conversations(call: Call) -> Any:
     newest = select(Message.peer_id, func.max(Message.id).label("id")).group_by(Message.peer_id).subquery()
-    query = select(Person, Message).join(newest, newest.c.peer_id == Person.id).join(Message, Message.id == newest.c.id)
-    unread = Person.in_read < newest.c.id
+    query = select(Peer, Message).join(newest, newest.c.peer_id == Peer.id).join(Message, Message.id == newest.c.id)
+    unread = Peer.in_read < newest.c.id
     match call.text("filter", "all"):
         case "all":
             pass
@@ -302,15 +357,13 @@ def _messages_get_conversations(call: Call) -> Any:
     rows = call.session.execute(query.order_by(Message.id.desc()).offset(offset).limit(count)).all()
     answer: dict[str, Any] = {
         "count": call.session.scalar(select(func.count()).select_from(query.subquery())),
-        "items": [
-            {"conversation": _conversation(call, person), "last_message": _message(call, message)} for person, message in rows
-        ],
+        "items": [{"conversation": _conversation(call, peer), "last_message": _message(call, message)} for peer, message in rows],
     }
     if waiting := call.session.scalar(
-        select(func.count()).select_from(Person).join(newest, newest.c.peer_id == Person.id).where(unread)
+        select(func.count()).select_from(Peer).join(newest, newest.c.peer_id == Peer.id).where(unread)
     ):
         answer["unread_count"] = waiting
-    return answer | _extended(call, [person for person, _ in rows])
+    return answer | _extended(call, [peer for peer, _ in rows])
 
 
 @_method("messages.getHistory")
@@ -318,7 +371,7 @@ def _messages_get_history(call: Call) -> Any:
     peer_id = call.number("peer_id") or call.number("user_id")
     if not peer_id:
         raise ApiError(100, "peer_id is a required parameter")
-    person = call.session.get(Person, peer_id)
+    peer = call.session.get(Peer, peer_id)
     offset, count = call.count()
     oldest_first = call.flag("rev")
     of_peer = Message.peer_id == peer_id
@@ -332,18 +385,18 @@ def _messages_get_history(call: Call) -> Any:
         "count": call.session.scalar(select(func.count()).where(of_peer)),
         "items": [_message(call, message) for message in rows],
     }
-    if call.flag("extended") and person:
-        answer["conversations"] = [_conversation(call, person)]
-    return answer | _extended(call, [person] if person else [])
+    if call.flag("extended") and peer:
+        answer["conversations"] = [_conversation(call, peer)]
+    return answer | _extended(call, [peer] if peer else [])
 
 
 @_method("messages.markAsRead")
 def _messages_mark_as_read(call: Call) -> Any:
-    person = _peer(call, call.required("peer_id"))
-    newest = select(func.max(Message.id)).where(Message.peer_id == person.id)
+    peer = _peer(call, call.required("peer_id"))
+    newest = select(func.max(Message.id)).where(Message.peer_id == peer.id)
     if start := call.number("start_message_id"):
         newest = newest.where(Message.id <= start)
-    person.in_read = max(person.in_read, call.session.scalar(newest) or 0)
+    peer.in_read = max(peer.in_read, call.session.scalar(newest) or 0)
     return 1
 
 
@@ -351,8 +404,8 @@ def _messages_mark_as_read(call: Call) -> Any:
 def _messages_set_activity(call: Call) -> Any:
     if call.text("type", "typing") not in ("audiomessage", "file", "photo", "typing", "video"):
         raise ApiError(100, "type is invalid")
-    person = _peer(call, call.number("peer_id") or call.required("user_id"))
-    call.sandbox.show_typing(person.id)
+    peer = _peer(call, call.number("peer_id") or call.required("user_id"))
+    call.sandbox.show_typing(peer.id)
     return 1
 
 
@@ -360,7 +413,7 @@ def _messages_set_activity(call: Call) -> Any:
 def _messages_send_message_event_answer(call: Call) -> Any:
     peer_id, user_id = call.required("peer_id"), call.required("user_id")
     press = call.session.get(Press, call.text("event_id"))
-    if press is None or press.answered or press.peer_id != peer_id or press.peer_id != user_id:
+    if press is None or press.answered or (press.peer_id, press.user_id) != (peer_id, user_id):
         raise ApiError(100, "event_id is invalid")
     try:
         answer = json.loads(call.text("event_data") or "null")
@@ -384,10 +437,28 @@ def _photos_save_messages_photo(call: Call) -> Any:
         raise ApiError(100, "photo is undefined")
     if call.text("hash") != store.upload_hash(uploaded):
         raise ApiError(121)
-    photos = [call.session.get_one(Photo, each["photo"]) for each in json.loads(uploaded)]
+    photos = [call.session.get_one(File, each["photo"]) for each in json.loads(uploaded)]
     for photo in photos:
         photo.owner_id = -call.group()
-    return [store.photo_object(photo, call.base_url) for photo in photos]
+    return [store.attachment_object(photo, call.base_url)["photo"] for photo in photos]
+
+
+@_method("docs.getMessagesUploadServer")
+def _docs_get_messages_upload_server(call: Call) -> Any:
+    if call.text("type", "doc") not in ("doc", "audio_message", "graffiti"):
+        raise ApiError(100, "type is invalid")
+    _peer(call, call.required("peer_id"))
+    return {"upload_url": f"{call.base_url}upload/doc"}
+
+
+@_method("docs.save")
+def _docs_save(call: Call) -> Any:
+    number, _, check = call.text("file").partition("|")
+    if not check or check != store.upload_hash(number):
+        raise ApiError(100, "file is undefined")
+    file = call.session.get_one(File, int(number))
+    file.owner_id, file.name = -call.group(), call.text("title") or file.name
+    return store.attachment_object(file, call.base_url)
 
 
 def named(name: str) -> Method:
@@ -397,9 +468,26 @@ def named(name: str) -> Method:
     return METHODS[name]
 
 
-def answer(call: Call, name: str) -> dict[str, Any]:
+def permit(sandbox: Sandbox, name: str) -> None:
+    """Raise the error with which VK refuses a method to a token without the right, or to a community without messages."""
+    section = name.partition(".")[0]
+    if name.startswith(("groups.getLongPoll", "groups.getCallback")):
+        section = "manage"
+    if section in PERMISSIONS and section not in sandbox.behaviour.permissions:
+        raise ApiError(15, "no access to call this method. It cannot be called with current scopes.")
+    if section == "messages" and not sandbox.behaviour.messages_enabled:
+        raise ApiError(15, "group messages are disabled")
+
+
+def suffer(sandbox: Sandbox, name: str, peer_id: int | None = None) -> None:
+    """Raise the error that was asked for by the control API."""
+    if fault := sandbox.faults.take("error", method=name, peer_id=peer_id):
+        raise ApiError(fault.code or 0)
+
+
+def answer(call: Call) -> dict[str, Any]:
     """The whole answer: `{"response": …}`, for `execute` with `execute_errors`. Raises `ApiError`."""
-    return _execute(call) if name == "execute" else {"response": named(name)(call)}
+    return _execute(call) if call.name == "execute" else {"response": named(call.name)(call)}
 
 
 def _execute(call: Call) -> dict[str, Any]:
@@ -409,8 +497,13 @@ def _execute(call: Call) -> dict[str, Any]:
     def run(name: str, params: dict[str, Any]) -> Any:
         if next(calls, None) is None:
             raise ApiError(13, "too many api calls")
+        if call.sandbox.faults.take("unexplained", method=name):
+            return False
         try:
-            return named(name)(replace(call, params=dict(_as_sent(params))))
+            method = named(name)
+            permit(call.sandbox, name)
+            suffer(call.sandbox, name)
+            return method(replace(call, name=name, params=dict(_as_sent(params))))
         except ApiError as error:
             errors.append({"method": name, "error_code": error.code, "error_msg": error.message})
             return False
@@ -472,28 +565,44 @@ def _message(call: Call, message: Message) -> dict[str, Any]:
     return store.message_object(call.session, message, call.base_url)
 
 
-def _conversation(call: Call, person: Person) -> dict[str, Any]:
-    of_peer = Message.peer_id == person.id
+def _conversation(call: Call, peer: Peer) -> dict[str, Any]:
+    of_peer = Message.peer_id == peer.id
     last = call.session.scalar(select(func.max(Message.id)).where(of_peer)) or 0
+    in_chat = isinstance(peer, Chat)
     shape: dict[str, Any] = {
-        "peer": {"id": person.id, "type": "user", "local_id": person.id},
+        "peer": {"id": peer.id, "type": peer.kind, "local_id": peer.id - CHATS if in_chat else peer.id},
         "version": 10_000_000 + last,
-        "last_message_id": last,
-        "last_conversation_message_id": person.last_cmid,
-        "in_read": person.in_read,
-        "out_read": last,  # the person has the dialog open
+        "last_message_id": 0 if in_chat else last,
+        "last_conversation_message_id": peer.last_cmid,
+        "in_read": 0 if in_chat else peer.in_read,
+        "out_read": 0 if in_chat else last,  # the person has the dialog open
         "sort_id": {"major_id": 0, "minor_id": last},
         "important": False,
-        "unanswered": person.in_read < last,
-        "can_write": {"allowed": True} if person.allowed else {"allowed": False, "reason": 901},
+        "unanswered": peer.in_read < last,
+        "can_write": {"allowed": True} if peer.allowed else {"allowed": False, "reason": 917 if in_chat else 901},
     }
-    unread = select(func.count()).where(of_peer, Message.from_id > 0, Message.id > person.in_read)
+    if isinstance(peer, Chat):
+        shape["chat_settings"] = _chat_settings(peer)
+    unread = select(func.count()).where(of_peer, Message.from_id > 0, Message.id > peer.in_read)
     if waiting := call.session.scalar(unread):
         shape["unread_count"] = waiting
     return shape
 
 
-def _extended(call: Call, persons: list[Person]) -> dict[str, Any]:
+def _chat_settings(chat: Chat) -> dict[str, Any]:
+    return {
+        "title": chat.title,
+        "owner_id": chat.members[0],
+        "members_count": len(chat.members) + 1,  # the community is one of them
+        "active_ids": chat.members[:4],
+        "state": "in" if chat.allowed else "kicked",
+        "acl": {**dict.fromkeys(CHAT_RIGHTS, False), "can_invite": True},
+    }
+
+
+def _extended(call: Call, peers: list[Peer]) -> dict[str, Any]:
     if not call.flag("extended"):
         return {}
+    ids = {person for peer in peers for person in (peer.members if isinstance(peer, Chat) else [peer.id])}
+    persons = call.session.scalars(select(Person).where(Person.id.in_(ids)).order_by(Person.id))
     return {"profiles": [_profile(person) for person in persons], "groups": [_group(call)]}

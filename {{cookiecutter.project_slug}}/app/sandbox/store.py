@@ -1,27 +1,29 @@
-"""What the sandbox remembers: people, messages, pictures and events, in a SQLite file of its own.
+"""What the sandbox remembers: people, chats, messages, files and events, in a SQLite file of its own.
 
 Times are whole seconds since 1970, as VK has them. Nothing here is shared with the project's own database.
 """
 
 import hashlib
+import io
 import json
+import mimetypes
 import secrets
 import time
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, URL, Engine, ForeignKey, UniqueConstraint, delete, func, select
+import imagesize  # type: ignore[import-untyped]  # it has no annotations
+from sqlalchemy import JSON, URL, Engine, ForeignKey, UniqueConstraint, delete, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from app.settings import Settings
 from app.storage.engine import make_engine
 
 API_VERSION = "5.199"
-SHAPE = 1  # raise it when a table here changes
+MESSAGE_WITH_CLIENT = (5, 103)  # the version since which `message_new` holds the message and the client
+SHAPE = 2  # raise it when a table here changes
 EVENTS_KEPT = 10_000
-# VK forgets a random_id after an hour, or when a hundred newer messages stand in the dialog
-RANDOM_ID_SECONDS = 3600
-RANDOM_ID_MESSAGES = 100
 FIRST_PERSON = 101  # so that a person's id is not taken for the number of a message in a log
+CHATS = 2_000_000_000  # a group chat's peer_id is this and its number
 
 NEWCOMERS = {
     "ru": [("Анна", "Смирнова"), ("Иван", "Петров")],
@@ -29,6 +31,7 @@ NEWCOMERS = {
 }
 BUTTON_ACTIONS = ["text", "open_link", "callback"]
 LANGUAGE_IDS = {"ru": 0, "en": 3}
+UNKNOWN_TYPE = 8  # of a document: VK knows archives, pictures and others, too
 
 
 class Base(DeclarativeBase):
@@ -46,17 +49,35 @@ class Memory(Base):
     value: Mapped[dict[str, Any]]
 
 
-class Person(Base):
-    """Somebody who can write to the community, and their dialog with it."""
+class Peer(Base):
+    """With whom the community has a dialog, and how far it is."""
 
-    __tablename__ = "person"
+    __tablename__ = "peer"
+    __mapper_args__ = {"polymorphic_on": "kind"}  # noqa: RUF012 - SQLAlchemy has it so
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    first_name: Mapped[str]
-    last_name: Mapped[str]
+    kind: Mapped[str]
     allowed: Mapped[bool] = mapped_column(default=False)  # who writes first consents to answers
     last_cmid: Mapped[int] = mapped_column(default=0)
-    in_read: Mapped[int] = mapped_column(default=0)  # id of the last message that the community has read
+    in_read: Mapped[int] = mapped_column(default=0)  # `Message.id` of the last message that the community has read
+
+
+class Person(Peer):
+    """Somebody who can write to the community."""
+
+    __mapper_args__ = {"polymorphic_identity": "user"}  # noqa: RUF012 - SQLAlchemy has it so
+
+    first_name: Mapped[str] = mapped_column(nullable=True)
+    last_name: Mapped[str] = mapped_column(nullable=True)
+
+
+class Chat(Peer):
+    """A group chat that the community was invited to. The first of its members made it."""
+
+    __mapper_args__ = {"polymorphic_identity": "chat"}  # noqa: RUF012 - SQLAlchemy has it so
+
+    title: Mapped[str] = mapped_column(nullable=True)
+    members: Mapped[list[int]] = mapped_column(nullable=True)
 
 
 class Message(Base):
@@ -66,7 +87,7 @@ class Message(Base):
     __table_args__ = (UniqueConstraint("peer_id", "cmid"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    peer_id: Mapped[int] = mapped_column(ForeignKey("person.id"))
+    peer_id: Mapped[int] = mapped_column(ForeignKey("peer.id"))
     cmid: Mapped[int]
     from_id: Mapped[int]
     date: Mapped[int]
@@ -74,21 +95,29 @@ class Message(Base):
     random_id: Mapped[int] = mapped_column(default=0)
     payload: Mapped[str | None]
     keyboard: Mapped[dict[str, Any] | None]
-    photo_ids: Mapped[list[int]] = mapped_column(default=list)
+    action: Mapped[dict[str, Any] | None]
+    file_ids: Mapped[list[int]] = mapped_column(default=list)
+
+    @property
+    def public_id(self) -> int:
+        """The `id` that a community is told: none in group chats."""
+        return 0 if self.peer_id > CHATS else self.id
 
 
-class Photo(Base):
-    """A picture that was uploaded. Saving it gives it an owner; only then can it be attached."""
+class File(Base):
+    """A picture (`photo`) or another file (`doc`). Saving an upload gives it an owner; only then can it be attached."""
 
-    __tablename__ = "photo"
+    __tablename__ = "file"
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
     owner_id: Mapped[int | None]
     access_key: Mapped[str]
     date: Mapped[int]
+    name: Mapped[str]
     mimetype: Mapped[str]
-    width: Mapped[int]
-    height: Mapped[int]
+    width: Mapped[int] = mapped_column(default=0)
+    height: Mapped[int] = mapped_column(default=0)
     content: Mapped[bytes]
 
 
@@ -110,7 +139,8 @@ class Press(Base):
     __tablename__ = "press"
 
     event_id: Mapped[str] = mapped_column(primary_key=True)
-    peer_id: Mapped[int] = mapped_column(ForeignKey("person.id"))
+    peer_id: Mapped[int] = mapped_column(ForeignKey("peer.id"))
+    user_id: Mapped[int]
     answered: Mapped[bool] = mapped_column(default=False)
     answer: Mapped[dict[str, Any] | None]
 
@@ -139,13 +169,46 @@ def add_person(session: Session, first_name: str, last_name: str) -> Person:
     return person
 
 
-def add_message(session: Session, person: Person, from_id: int, text: str, **more: Any) -> Message:
-    """Put a message of the person, or of the community, into the dialog; it has its numbers at once."""
-    person.last_cmid += 1
-    message = Message(peer_id=person.id, cmid=person.last_cmid, from_id=from_id, date=int(time.time()), text=text, **more)
+def add_chat(session: Session, title: str, members: list[int]) -> Chat:
+    """A new group chat, into which its first member has invited the community."""
+    newest = session.scalar(select(func.max(Chat.id)))
+    chat = Chat(id=(newest or CHATS) + 1, title=title, members=members, allowed=True)
+    session.add(chat)
+    session.flush()
+    return chat
+
+
+def add_message(session: Session, peer: Peer, from_id: int, text: str, **more: Any) -> Message:
+    """Put a message of a person, or of the community, into the dialog; it has its numbers at once."""
+    peer.last_cmid += 1
+    message = Message(peer_id=peer.id, cmid=peer.last_cmid, from_id=from_id, date=int(time.time()), text=text, **more)
     session.add(message)
     session.flush()
     return message
+
+
+def add_file(session: Session, kind: str, name: str, content: bytes, owner_id: int | None = None) -> File | None:
+    """A file; None when it was to be a picture and is none."""
+    width, height = imagesize.get(io.BytesIO(content)) if kind == "photo" else (0, 0)
+    if kind == "photo" and width <= 0:
+        return None
+    mimetype = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    if kind == "photo" and not mimetype.startswith("image/"):
+        mimetype = "image/jpeg"
+    file = File(
+        kind=kind,
+        owner_id=owner_id,
+        access_key=secrets.token_hex(9),
+        date=int(time.time()),
+        name=name,
+        mimetype=mimetype,
+        width=width,
+        height=height,
+        content=content,
+    )
+    session.add(file)
+    session.flush()
+    return file
 
 
 def add_event(session: Session, kind: str, content: dict[str, Any]) -> Event:
@@ -157,36 +220,52 @@ def add_event(session: Session, kind: str, content: dict[str, Any]) -> Event:
     return event
 
 
-def already_sent(session: Session, person: Person, random_id: int) -> Message | None:
-    """The message that the community sent with this `random_id`, while VK would remember it."""
+def forget_events(session: Session) -> None:
+    """What VK does with events that are too old, done to all of them now. Their numbers are not used again."""
+    session.execute(delete(Event))
+
+
+def already_sent(session: Session, peer: Peer, random_id: int, seconds: int, messages: int) -> Message | None:
+    """The message that the community sent with this `random_id`, while VK would remember it.
+
+    That is for so many seconds, and until so many newer messages stand in the dialog.
+    """
     return session.scalar(
         select(Message).where(
-            Message.peer_id == person.id,
-            Message.cmid > person.last_cmid - RANDOM_ID_MESSAGES,
+            Message.peer_id == peer.id,
+            Message.cmid > peer.last_cmid - messages,
             Message.from_id < 0,
             Message.random_id == random_id,
-            Message.date > int(time.time()) - RANDOM_ID_SECONDS,
+            Message.date > int(time.time()) - seconds,
         )
     )
 
 
 def newest_event(session: Session) -> int:
     """The `ts` of now."""
-    return session.scalar(select(func.max(Event.id))) or 0
+    return session.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'event'")) or 0
+
+
+def update_object(event: Event, group_id: int, version: str) -> dict[str, Any]:
+    """An event as the long poll and the Callback API bring it. Before 5.103 `message_new` held the bare message."""
+    content = event.object
+    if event.type == "message_new" and tuple(map(int, version.split("."))) < MESSAGE_WITH_CLIENT:
+        content = content["message"]
+    return {"type": event.type, "group_id": group_id, "event_id": event.event_id, "v": version, "object": content}
 
 
 def message_object(session: Session, message: Message, base_url: str) -> dict[str, Any]:
     """VK's message. `base_url` ("http://host:port/") is where pictures are fetched from."""
-    photos = [session.get_one(Photo, photo_id) for photo_id in message.photo_ids]
+    files = [session.get_one(File, file_id) for file_id in message.file_ids]
     shape: dict[str, Any] = {
-        "id": message.id,
+        "id": message.public_id,
         "date": message.date,
         "from_id": message.from_id,
         "peer_id": message.peer_id,
         "conversation_message_id": message.cmid,
         "out": int(message.from_id < 0),
         "text": message.text,
-        "attachments": [{"type": "photo", "photo": photo_object(photo, base_url)} for photo in photos],
+        "attachments": [attachment_object(file, base_url) for file in files],
         "fwd_messages": [],
         "random_id": message.random_id,
         "important": False,
@@ -197,23 +276,28 @@ def message_object(session: Session, message: Message, base_url: str) -> dict[st
         shape["payload"] = message.payload
     if message.keyboard is not None:
         shape["keyboard"] = message.keyboard
+    if message.action is not None:
+        shape["action"] = message.action
     return shape
 
 
-def photo_object(photo: Photo, base_url: str) -> dict[str, Any]:
-    """VK's photo, with the one size that the sandbox keeps."""
-    size = {"url": f"{base_url}photo/{photo.id}/{photo.access_key}", "width": photo.width, "height": photo.height}
-    return {
-        "id": photo.id,
-        "album_id": -3,
-        "owner_id": photo.owner_id,
-        "date": photo.date,
-        "access_key": photo.access_key,
-        "text": "",
-        "has_tags": False,
-        "sizes": [{**size, "type": "x"}],
-        "orig_photo": {**size, "type": "base"},
-    }
+def attachment_object(file: File, base_url: str) -> dict[str, Any]:
+    """VK's attachment: `{"type": "photo", "photo": …}` or `{"type": "doc", "doc": …}`, with an address at the sandbox."""
+    url = f"{base_url}{file.kind}/{file.id}/{file.access_key}"
+    shape: dict[str, Any] = {"id": file.id, "owner_id": file.owner_id, "date": file.date, "access_key": file.access_key}
+    if file.kind == "photo":
+        size = {"url": url, "width": file.width, "height": file.height}
+        shape |= {
+            "album_id": -3,
+            "text": "",
+            "has_tags": False,
+            "sizes": [{**size, "type": "x"}],
+            "orig_photo": {**size, "type": "base"},
+        }
+    else:
+        ending = file.name.rpartition(".")[2].lower() if "." in file.name else ""
+        shape |= {"title": file.name, "size": len(file.content), "ext": ending, "type": UNKNOWN_TYPE, "url": url}
+    return {"type": file.kind, file.kind: shape}
 
 
 def new_message_object(message: dict[str, Any], language: str) -> dict[str, Any]:
@@ -228,9 +312,9 @@ def new_message_object(message: dict[str, Any], language: str) -> dict[str, Any]
     return {"message": message, "client_info": client}
 
 
-def upload_hash(photo: str) -> str:
-    """The checksum that goes with an upload's `photo`, so that a mixed-up answer is noticed."""
-    return hashlib.sha256(photo.encode()).hexdigest()[:18]
+def upload_hash(described: str) -> str:
+    """The checksum that goes with what an upload answers, so that a mixed-up answer is noticed."""
+    return hashlib.sha256(described.encode()).hexdigest()[:18]
 
 
 def compact(value: Any) -> str:

@@ -1,13 +1,24 @@
 """What more than one service does to conversations. Each function works inside the caller's transaction."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from app.storage.models import Author, Conversation, ConversationStatus, Delivery, Direction, Message, Operator, now
+from app.storage.models import (
+    Author,
+    Conversation,
+    ConversationStatus,
+    Delivery,
+    DeliveryState,
+    Direction,
+    Message,
+    Operator,
+    now,
+)
 from app.storage.wake import Channel, wake
 
 TEXT_LIMIT = 4096  # characters that VK takes in one message; its schema says 9000, the platform has refused more than this
@@ -30,64 +41,113 @@ def lock_conversation(session: Session, conversation_id: int) -> Conversation | 
     return session.scalar(select(Conversation).where(Conversation.id == conversation_id).with_for_update(of=Conversation))
 
 
-def receive(
-    session: Session,
-    conversation: Conversation,
-    text: str,
-    *,
-    cmid: int | None = None,
-    at: datetime | None = None,
-    attachments: list[dict[str, Any]] | None = None,
-) -> Message:
-    """Store a message that a person wrote."""
-    message = Message(
-        conversation=conversation,
-        direction=Direction.IN,
-        author=Author.PERSON,
-        cmid=cmid,
-        text=text,
-        attachments=attachments or [],
-        created_at=at or now(),
-    )
-    session.add(message)
-    conversation.unread += 1
-    _touch(conversation, message)
-    wake(session, Channel.INBOX)
-    return message
+class Ledger:
+    """Takes down what is said in conversations; `write` puts all of it into the database with two statements."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._said: list[tuple[Conversation, dict[str, Any], list[dict[str, Any]]]] = []
+
+    def receive(
+        self,
+        conversation: Conversation,
+        text: str,
+        *,
+        cmid: int | None = None,
+        at: datetime | None = None,
+        attachments: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """A message that a person wrote."""
+        message = {
+            "direction": Direction.IN,
+            "author": Author.PERSON,
+            "operator_id": None,
+            "key": None,
+            "cmid": cmid,
+            "text": text,
+        }
+        self._said.append((conversation, message | {"attachments": attachments or [], "created_at": at or now()}, []))
+        conversation.unread += 1
+        _touch(conversation, text)
+
+    def answer(
+        self,
+        conversation: Conversation,
+        text: str,
+        *,
+        operator: Operator | None = None,
+        keyboard: dict[str, Any] | None = None,
+        attachment: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        """An answer, of `operator` or else of the bot, for the outbox too, in parts if VK would not take it whole.
+
+        `keyboard` is VK's own structure; it goes with the last part, as does `attachment` ("photo{owner}_{id}_{key}").
+        `key` (up to 64 characters) is unique among messages: a second answer with it fails.
+        """
+        author, operator_id = (Author.OPERATOR, operator.id) if operator else (Author.BOT, None)
+        message = {
+            "direction": Direction.OUT,
+            "author": author,
+            "operator_id": operator_id,
+            "key": key,
+            "cmid": None,
+            "text": text,
+        }
+        parts: list[dict[str, Any]] = [
+            {"peer_id": conversation.peer_id, "text": part, "keyboard": None, "attachment": None, "random_id": _random_id()}
+            for part in split_text(text)
+        ]
+        parts[-1] |= {"keyboard": keyboard, "attachment": attachment}
+        self._said.append((conversation, message | {"attachments": [], "created_at": now()}, parts))
+        # operators look for what was asked, not for what the bot said about it
+        _touch(conversation, text if operator else None)
+
+    def write(self) -> Sequence[int]:
+        """The numbers of the messages, in their order."""
+        if not self._said:
+            return []
+        self._session.flush()  # a conversation may be so new that it has no number
+        messages = [{"conversation_id": conversation.id, **message} for conversation, message, _ in self._said]
+        numbers = self._session.scalars(insert(Message).returning(Message.id, sort_by_parameter_order=True), messages).all()
+        written = list(zip(numbers, self._said, strict=True))
+        deliveries = [{"message_id": number, **part} for number, (_, _, parts) in written for part in parts]
+        if deliveries:
+            self._session.execute(insert(Delivery), deliveries)
+            wake(self._session, Channel.OUTBOX)
+        if any(message["direction"] == Direction.IN for message in messages):
+            wake(self._session, Channel.INBOX)
+        self._said.clear()
+        return numbers
 
 
-def answer(
-    session: Session,
-    conversation: Conversation,
-    text: str,
-    *,
-    operator: Operator | None = None,
-    keyboard: dict[str, Any] | None = None,
-    attachment: str | None = None,
-    key: str | None = None,
-) -> Message:
-    """Write an answer, of `operator` or else of the bot, and put it into the outbox, in parts if VK would not take it whole.
+def receive(session: Session, conversation: Conversation, text: str, **more: Any) -> Message:
+    """One message, as `Ledger.receive` has it."""
+    ledger = Ledger(session)
+    ledger.receive(conversation, text, **more)
+    return session.get_one(Message, ledger.write()[0])
 
-    `keyboard` is VK's own structure; it goes with the last part, as does `attachment` ("photo{owner}_{id}_{key}").
-    `key` (up to 64 characters) is unique among messages: a second answer with it fails.
+
+def answer(session: Session, conversation: Conversation, text: str, **more: Any) -> Message:
+    """One answer, as `Ledger.answer` has it."""
+    ledger = Ledger(session)
+    ledger.answer(conversation, text, **more)
+    return session.get_one(Message, ledger.write()[0])
+
+
+def send_again(session: Session, message: Message, *, also_held: bool) -> None:
+    """Put the parts of an answer that VK refused back into the outbox; `also_held`: and those that it may have already.
+
+    What was surely not sent gets a new `random_id`. What may have been sent keeps its own: VK drops it if it still remembers.
     """
-    message = Message(
-        conversation=conversation,
-        direction=Direction.OUT,
-        author=Author.OPERATOR if operator else Author.BOT,
-        operator=operator,
-        key=key,
-        text=text,
-    )
-    session.add(message)
-    *first, last = split_text(text)
-    message.deliveries = [
-        *(Delivery(peer_id=conversation.peer_id, text=part, random_id=_random_id()) for part in first),
-        Delivery(peer_id=conversation.peer_id, text=last, keyboard=keyboard, attachment=attachment, random_id=_random_id()),
-    ]
-    _touch(conversation, message)
+    for part in message.deliveries:
+        if part.state == DeliveryState.FAILED:
+            part.random_id = _random_id()
+        elif part.state != DeliveryState.HELD or not also_held:
+            continue
+        part.state, part.attempts, part.first_tried_at, part.next_try_at = DeliveryState.PENDING, 0, None, now()
+        part.error, part.error_code = None, None
     wake(session, Channel.OUTBOX)
-    return message
 
 
 def hand_over(conversation: Conversation, topic: str | None = None) -> None:
@@ -106,11 +166,10 @@ def close(conversation: Conversation) -> None:
     conversation.assignee = None
 
 
-def _touch(conversation: Conversation, message: Message) -> None:
+def _touch(conversation: Conversation, text: str | None) -> None:
     conversation.last_message_at = now()
-    # operators look for what was asked, not for what the bot said about it
-    if message.author != Author.BOT:
-        conversation.last_message_text = message.text[:200]
+    if text is not None:
+        conversation.last_message_text = text[:200]
 
 
 def _random_id() -> int:

@@ -11,7 +11,7 @@ import structlog
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Engine, create_engine, event, text
+from sqlalchemy import URL, Engine, create_engine, event, literal_column, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -60,7 +60,8 @@ def _begin_immediate(connection: Any) -> None:
 def insert_new(session: Session, table: type[DeclarativeBase], rows: list[dict[str, Any]]) -> None:
     """Insert `rows`, all with the same keys; those that a unique constraint knows already are left out."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    session.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+    # with RETURNING many rows go in one statement, without it each in its own
+    session.execute(dialect.insert(table).on_conflict_do_nothing().returning(literal_column("1")), rows)
 
 
 def alembic_config(url: URL) -> Config:

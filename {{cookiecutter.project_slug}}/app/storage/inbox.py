@@ -58,6 +58,17 @@ def add_events(session: Session, updates: Sequence[Any]) -> None:
         wake(session, Channel.EVENTS)
 
 
+def run_again(session: Session, event: Event) -> None:
+    """Put an event that was set aside back into the inbox, read anew: what was not in VK's form for an older version may be now.
+
+    It is not checked against others again: a message that is there already fails once more.
+    """
+    row = _row(event.raw)
+    event.type, event.peer_id = row["type"], row["peer_id"]
+    event.state, event.error, event.done_at, event.attempts = row["state"], row["error"], row["done_at"], 0
+    wake(session, Channel.EVENTS)
+
+
 def _row(update: Any) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(("event_id", "peer_id", "cmid", "error", "done_at"))
     row |= {"type": "unreadable", "state": EventState.NEW, "raw": update if isinstance(update, dict) else {"update": update}}

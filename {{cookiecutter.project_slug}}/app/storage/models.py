@@ -22,6 +22,7 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -74,6 +75,12 @@ def _choice(choices: type[StrEnum]) -> Enum:
     return Enum(
         choices, native_enum=False, create_constraint=False, length=20, values_callable=lambda kind: [item.value for item in kind]
     )
+
+
+def _index_where(condition: str, **indexes: list[str]) -> tuple[Index, ...]:
+    """Indexes of the rows that meet `condition`. A query uses them if it has the condition in it, not as a parameter."""
+    where = text(condition)
+    return tuple(Index(name, *columns, postgresql_where=where, sqlite_where=where) for name, columns in indexes.items())
 
 
 class ConversationStatus(StrEnum):
@@ -221,7 +228,9 @@ class Event(Base):
     __table_args__ = (
         # the same message may come twice: by the long poll and from the history that fills a gap, which has no event_id
         UniqueConstraint("type", "peer_id", "cmid"),
-        Index(None, "state", "peer_id", "id"),
+        # a queue is looked at often, and is short beside all that was ever in it
+        *_index_where("state = 'new'", ix_event_new=["id"], ix_event_new_of_peer=["peer_id", "id"]),
+        *_index_where("state = 'failed'", ix_event_failed=["id"]),
     )
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
@@ -241,7 +250,14 @@ class Delivery(Base):
     """The outbox: what is to be sent to VK. The stored `random_id` makes a repeat harmless (VK remembers it for an hour)."""
 
     __tablename__ = "delivery"
-    __table_args__ = (Index(None, "state", "next_try_at", "id"), Index(None, "peer_id", "state", "id"))
+    __table_args__ = (
+        *_index_where(
+            "state IN ('pending', 'sending')", ix_delivery_unfinished=["id"], ix_delivery_unfinished_of_peer=["peer_id", "id"]
+        ),
+        # operators are told of these
+        *_index_where("state = 'failed'", ix_delivery_failed=["next_try_at"]),
+        *_index_where("state = 'held'", ix_delivery_held=["id"]),
+    )
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     message_id: Mapped[int | None] = mapped_column(ForeignKey("message.id", ondelete="CASCADE"), index=True)
@@ -275,6 +291,16 @@ class Cursor(Base):
     value: Mapped[str] = mapped_column(String(100))
     epoch: Mapped[int] = mapped_column(default=0)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+
+class Pace(Base):
+    """A turn at a time: when the next call of VK may begin, of whichever process (`app/storage/pace.py`)."""
+
+    __tablename__ = "pace"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    # seconds since 1970, for there is no arithmetic with times that both databases know
+    next_turn: Mapped[float]
 
 
 class Heartbeat(Base):

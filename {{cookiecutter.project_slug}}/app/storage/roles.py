@@ -4,7 +4,7 @@ from psycopg import Connection, sql
 
 from app.settings import Settings
 
-# the web answers and signs people in; the bot takes in and sends; the reports only read
+# the web answers, signs people in, and takes in what VK calls with; the bot takes in and sends; the reports only read
 READ = ("SELECT",)
 WRITE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -13,7 +13,7 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "person": READ,
         "conversation": ("SELECT", "UPDATE"),
         "message": ("SELECT", "INSERT", "UPDATE"),
-        "event": ("SELECT", "UPDATE"),
+        "event": ("SELECT", "INSERT", "UPDATE"),
         "delivery": ("SELECT", "INSERT", "UPDATE"),
         "cursor": READ,
         "heartbeat": READ,
@@ -28,6 +28,7 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "event": ("SELECT", "INSERT", "UPDATE"),
         "delivery": ("SELECT", "INSERT", "UPDATE"),
         "cursor": WRITE,
+        "pace": ("SELECT", "INSERT", "UPDATE"),
         "heartbeat": WRITE,
     },
     "reports": {

@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import TracebackType
 
 import psycopg
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
 SQLITE_PAUSE = 0.05  # seconds between two looks, each of which costs microseconds
@@ -22,8 +22,16 @@ class Channel(StrEnum):
 
 def wake(session: Session, channel: Channel) -> None:
     """Wake who waits on `channel`, at the moment this transaction is committed."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": str(channel)})
+    session.info.setdefault(wake, set()).add(channel)
+
+
+@event.listens_for(Session, "before_commit")
+def _call(session: Session) -> None:
+    """Wake each once, however many changes there were."""
+    channels = session.info.pop(wake, ())
+    if channels and session.get_bind().dialect.name == "postgresql":
+        called = ", ".join(f"pg_notify('{channel}', '')" for channel in sorted(channels))
+        session.execute(text(f"SELECT {called}"))
 
 
 class Waiter:

@@ -14,7 +14,21 @@ from flask_wtf.csrf import CSRFProtect
 
 from app import log
 from app.settings import Settings, load
-from app.web import access, auth, conversation, database, errors, health, inbox, reports, times
+from app.web import (
+    access,
+    attachments,
+    auth,
+    callback,
+    conversation,
+    database,
+    errors,
+    events,
+    health,
+    inbox,
+    reports,
+    status,
+    times,
+)
 
 STATIC = Path(__file__).parent / "static"
 CONTENT_SECURITY_POLICY = {
@@ -27,6 +41,12 @@ CONTENT_SECURITY_POLICY = {
     "frame-ancestors": "'none'",
     "form-action": "'self'",
 }
+
+
+def _content_security_policy(settings: Settings) -> dict[str, str]:
+    if settings.app_env == "production":
+        return CONTENT_SECURITY_POLICY
+    return CONTENT_SECURITY_POLICY | {"img-src": f"{CONTENT_SECURITY_POLICY['img-src']} {attachments.LOCAL}"}
 
 
 class _SessionCookie(SecureCookieSessionInterface):
@@ -54,6 +74,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         SEND_FILE_MAX_AGE_DEFAULT=timedelta(days=365),  # static addresses change with their content
         MAX_CONTENT_LENGTH=512 * 1024,
     )
+    app.extensions["settings"] = settings
     app.session_interface = _SessionCookie()
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters |= {"clock": times.clock, "day": times.day, "moment": times.moment, "full": times.full}
@@ -61,6 +82,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         "app_name": settings.app_name,
         "get_locale": get_locale,
         "has_reports": bool(settings.reports_url),
+        "desk_state": status.state,
         "POLL": "every 3s, visibilitychange from:document",
     }
     app.url_defaults(_static_version)
@@ -75,16 +97,20 @@ def create_app(settings: Settings | None = None) -> Flask:
         session_cookie_secure=False,  # _SessionCookie decides
         strict_transport_security_include_subdomains=False,  # other subdomains are not ours
         frame_options="DENY",
-        content_security_policy=CONTENT_SECURITY_POLICY,
+        content_security_policy=_content_security_policy(settings),
         content_security_policy_nonce_in=["script-src", "style-src"],
     )
-    CSRFProtect(app)
+    csrf = CSRFProtect(app)
     auth.register(app)
     errors.register(app)
-    for blueprint in (health.blueprint, auth.blueprint, inbox.blueprint, conversation.blueprint):
-        app.register_blueprint(blueprint)
+    for room in (health, auth, inbox, conversation, events, status):
+        app.register_blueprint(room.blueprint)
     if settings.reports_url:
         app.register_blueprint(reports.blueprint(settings))
+    if settings.vk_transport == "callback":
+        way_in = callback.blueprint(settings)
+        csrf.exempt(way_in)  # VK has a secret instead, and no session
+        app.register_blueprint(way_in)
     return app
 
 

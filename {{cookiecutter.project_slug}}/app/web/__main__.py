@@ -8,6 +8,7 @@ import structlog
 from app import service
 from app.settings import Settings
 from app.storage.engine import make_engine, readiness
+from app.web import callback
 
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # the container's share: "QUOTA PERIOD" in microseconds, or "max PERIOD"
 MOST_WORKERS = 8
@@ -29,6 +30,8 @@ def main(settings: Settings) -> None:
     settings.secret("secret_key")
     if settings.reports_url:
         settings.secret("reports_token")
+    if settings.vk_transport == "callback":
+        callback.blueprint(settings)
     engine = make_engine(settings.database)
     if problem := readiness(engine):
         structlog.get_logger().warning(f"waiting: {problem}")

@@ -26,7 +26,7 @@ blueprint = Blueprint("auth", __name__)
 
 # a path of this site: browsers read "//" and "/\" as another host, and drop control characters before they look
 OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x1f\\]*")
-OPEN = ("auth.login", "auth.sign_in", "health.alive", "health.ready", "static")
+OPEN = ("auth.login", "auth.sign_in", "callback.receive", "health.alive", "health.ready", "static")
 # verified when there is no such login, so that the answer takes as long as for a wrong password
 NOBODY = hasher.hash("nobody")
 

@@ -155,6 +155,18 @@ def close(conversation_id: int) -> ResponseReturnValue:
     return _back(conversation_id)
 
 
+@blueprint.post(f"{ADDRESS}/messages/<int(max={10**18 - 1}):message_id>/again")
+def send_again(conversation_id: int, message_id: int) -> ResponseReturnValue:
+    """Send what VK refused once more; with `held` also what it may have already, for which the page asks first."""
+    with writer() as session:
+        _lock(session, conversation_id)
+        message = session.get(Message, message_id)
+        if message is None or message.conversation_id != conversation_id:
+            abort(404)
+        desk.send_again(session, message, also_held=field("held") == "yes")
+    return _back(conversation_id)
+
+
 @blueprint.post(f"{ADDRESS}/read")
 def read(conversation_id: int) -> ResponseReturnValue:
     """Mark as read the `seen` messages that the page showed as new: none that came after it was drawn."""
@@ -230,5 +242,5 @@ def _state(parts: list[Any]) -> tuple[str, str | None]:
             return "failed", str(REASONS.get(part.error_code, part.error or ""))
     for part in parts:
         if part.state == DeliveryState.HELD:
-            return "held", part.error
+            return "held", gettext("nobody knows whether it has arrived")
     return ("sent" if all(part.state == DeliveryState.SENT for part in parts) else "waiting"), None

@@ -10,9 +10,15 @@ const notice = document.querySelector("#notice");
 const state = document.querySelector("#state");
 const write = document.querySelector("#write");
 const newcomer = document.querySelector("#newcomer");
+const gathering = document.querySelector("#gathering");
+const chats = document.querySelector("#chats");
+const consent = document.querySelector("#consent");
+const FIRST_CHAT = 2000000001;
 
-let chosen = Number(location.hash.slice(1));
+let chosen = Number(location.hash.slice(1)); // a person, or a group chat
 let messages = [];
+let names = new Map(); // of people, by id
+let members = new Map(); // of chats, by id
 
 async function call(path, body) {
   const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
@@ -34,24 +40,49 @@ function say(text, seconds) {
   if (seconds) setTimeout(() => notice.textContent === text && say(""), seconds * 1000);
 }
 
-// ---- people
+// ---- people and chats
 
-function showPeople(items) {
-  if (!items.some((person) => person.id === chosen)) chosen = items[0].id;
-  const known = new Map([...people.children].map((entry) => [Number(entry.dataset.id), entry]));
-  for (const person of items) {
-    const name = `${person.first_name} ${person.last_name}`.trim();
-    let entry = known.get(person.id);
-    if (!entry) {
-      const avatar = make("span", { className: `avatar tint${person.id % 4}`, ariaHidden: "true" }, person.first_name[0]);
-      const button = make("button", { type: "button", onclick: () => choose(person.id) }, avatar, make("b", {}, name), make("small"));
-      entry = make("li", {}, button);
-      entry.dataset.id = person.id;
-      people.append(entry);
-    }
-    entry.firstChild.setAttribute("aria-current", person.id === chosen);
-    entry.querySelector("small").textContent = person.last_message?.text ?? words.silent;
+function showPeople(persons, groups) {
+  if (![...persons, ...groups].some((peer) => peer.id === chosen)) chosen = persons[0].id;
+  names = new Map(persons.map((person) => [person.id, `${person.first_name} ${person.last_name}`.trim()]));
+  members = new Map(groups.map((chat) => [chat.id, chat.members]));
+  for (const person of persons) showEntry(people, person, names.get(person.id));
+  for (const chat of groups) showEntry(chats, chat, chat.title);
+  document.querySelector("#chats-title").hidden = !groups.length;
+  const person = persons.find((each) => each.id === chosen);
+  consent.hidden = !person;
+  if (person) consent.firstElementChild.checked = person.allowed;
+  showSpeakers();
+}
+
+function showEntry(list, peer, name) {
+  let entry = [...list.children].find((each) => Number(each.dataset.id) === peer.id);
+  if (!entry) {
+    const avatar = make("span", { className: `avatar tint${peer.id % 4}`, ariaHidden: "true" }, name[0]);
+    const button = make("button", { type: "button", onclick: () => choose(peer.id) }, avatar, make("b", {}, name), make("small"));
+    entry = make("li", {}, button);
+    entry.dataset.id = peer.id;
+    list.append(entry);
   }
+  entry.firstChild.setAttribute("aria-current", peer.id === chosen);
+  const last = peer.last_message;
+  entry.querySelector("small").textContent = last ? shown(last.text) : words.silent;
+}
+
+// in a chat one of its members speaks
+function showSpeakers() {
+  const ids = members.get(chosen) ?? [];
+  write.speaker.hidden = !ids.length;
+  if (ids.join() === [...write.speaker.options].map((option) => option.value).join()) return;
+  write.speaker.replaceChildren(...ids.map((id) => make("option", { value: id }, names.get(id))));
+}
+
+function speaker() {
+  return isChat() ? { from_id: Number(write.speaker.value), peer_id: chosen } : { from_id: chosen };
+}
+
+function isChat() {
+  return chosen >= FIRST_CHAT;
 }
 
 function choose(id) {
@@ -61,9 +92,24 @@ function choose(id) {
   thread.replaceChildren();
   keyboard.replaceChildren();
   say("");
-  for (const entry of people.children) entry.firstChild.setAttribute("aria-current", Number(entry.dataset.id) === id);
-  look();
+  for (const entry of [...people.children, ...chats.children]) {
+    entry.firstChild.setAttribute("aria-current", Number(entry.dataset.id) === id);
+  }
+  showSpeakers();
+  act(refresh);
 }
+
+consent.firstElementChild.onchange = (event) => act(() => call(`people/${chosen}`, { allowed: event.target.checked }));
+
+gathering.querySelector("form").onsubmit = (event) => {
+  event.preventDefault();
+  act(async () => {
+    const chat = await call("chats", { title: event.target.title.value, members: [...names.keys()] });
+    event.target.reset();
+    gathering.open = false;
+    choose(chat.id);
+  });
+};
 
 newcomer.querySelector("form").onsubmit = (event) => {
   event.preventDefault();
@@ -78,11 +124,21 @@ newcomer.querySelector("form").onsubmit = (event) => {
 
 // ---- messages
 
+// a mention as people see it
+function shown(text) {
+  return text.replace(/\[(?:club|id)\d+\|([^\]]+)\]/g, "$1");
+}
+
 function showMessage(message) {
-  const article = make("article", {}, make("p", {}, message.text));
+  const article = make("article", {});
   article.dataset.from = message.out ? "community" : "person";
-  for (const { photo } of message.attachments.filter((each) => each.type === "photo")) {
-    article.append(make("img", { src: photo.sizes.at(-1).url, alt: words.picture, onload: scrollDown }));
+  if (isChat() && !message.out) article.append(make("b", {}, names.get(message.from_id) ?? ""));
+  const text = message.action?.type === "chat_invite_user" ? words.invited : shown(message.text);
+  if (text) article.append(make("p", {}, text));
+  for (const { photo, doc } of message.attachments) {
+    // only the path: a picture is here, whatever name the one who sent it knows this server by
+    if (photo) article.append(make("img", { src: new URL(photo.sizes.at(-1).url).pathname, alt: words.picture, onload: scrollDown }));
+    if (doc) article.append(make("a", { className: "file", href: new URL(doc.url).pathname, download: doc.title }, doc.title));
   }
   if (message.keyboard?.inline) {
     article.append(make("div", { className: "buttons" }, ...rows(message.keyboard, message)));
@@ -106,7 +162,7 @@ function showKeyboard() {
 }
 
 function showStart() {
-  const start = make("button", { type: "button", onclick: () => send(words.start, { command: "start" }) }, words.start);
+  const start = make("button", { type: "button", onclick: () => send(words.start, { payload: { command: "start" } }) }, words.start);
   start.dataset.payload = JSON.stringify({ command: "start" });
   thread.replaceChildren(make("div", { className: "start" }, words.silent, start));
 }
@@ -121,7 +177,9 @@ function showButton({ action, color }, message) {
   if (action.type === "open_link" && /^https?:/.test(action.link)) {
     return make("a", { href: action.link, target: "_blank", rel: "noopener" }, action.label);
   }
-  const press = { text: () => send(action.label, action.payload), callback: () => tell(action, message) }[action.type];
+  // in a chat VK puts the mention of the community before the label
+  const label = isChat() ? `${words.mention} ${action.label}` : action.label;
+  const press = { text: () => send(label, { payload: action.payload }), callback: () => tell(action, message) }[action.type];
   const properties = { type: "button", className: color ?? "", onclick: press, disabled: !press, title: press ? "" : words.elsewhere };
   const button = make("button", properties, action.label ?? action.type);
   button.dataset.payload = typeof action.payload === "string" ? action.payload : JSON.stringify(action.payload ?? {});
@@ -130,7 +188,7 @@ function showButton({ action, color }, message) {
 
 async function tell(action, message) {
   await act(async () => {
-    const press = { from_id: chosen, conversation_message_id: message.conversation_message_id, payload: action.payload || {} };
+    const press = { ...speaker(), conversation_message_id: message.conversation_message_id, payload: action.payload || {} };
     const { event_id } = await call("presses", press);
     for (let second = 0; second < PATIENCE; second += 1) {
       const { answered, answer } = await call(`presses/${event_id}`);
@@ -143,12 +201,31 @@ async function tell(action, message) {
 
 // ---- writing
 
-function send(text, payload) {
+function send(text, { payload, attachments } = {}) {
   return act(async () => {
-    await call("messages", { from_id: chosen, text, ...(payload ? { payload } : {}) });
+    if (!names.size) await refresh(); // who writes before the page knows as whom
+    await call("messages", { ...speaker(), text, ...(payload ? { payload } : {}), ...(attachments ? { attachments } : {}) });
     await look();
   });
 }
+
+function read(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve({ name: file.name, content: reader.result.split(",", 2)[1] ?? "" });
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+}
+
+// files go at once, with what is written so far
+write.files.onchange = () =>
+  act(async () => {
+    const attachments = await Promise.all([...write.files.files].map(read));
+    const text = write.text.value.trim();
+    write.files.value = write.text.value = "";
+    await send(text, { attachments });
+  });
 
 async function act(action) {
   say("");
@@ -192,17 +269,22 @@ async function look() {
   const how = typing ? words.typing : heard ? words.online : words.offline;
   if (state.textContent !== how) state.textContent = how;
   const last = messages.at(-1);
-  const waiting = last && !last.out && Date.now() / 1000 - last.date > PATIENCE;
+  const waiting = last && !last.out && !isChat() && Date.now() / 1000 - last.date > PATIENCE;
   if (!heard) say(words.away);
   else if (waiting) say(words.slow);
   else if ([words.away, words.slow, words.down].includes(notice.textContent)) say("");
 }
 
+async function refresh() {
+  const [persons, groups] = await Promise.all([call("people"), call("chats")]);
+  showPeople(persons.items, groups.items);
+  await look();
+}
+
 async function loop() {
   try {
     if (!document.hidden || !messages.length) {
-      showPeople((await call("people")).items);
-      await look();
+      await refresh();
     }
   } catch {
     say(words.down);
