@@ -78,6 +78,7 @@ class Elsewhere(HTTPAdapter):
         self._url = url.rstrip("/")
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Like its parent's."""
         request.url = self._url + str(request.url).removeprefix(API_HOST)
         return super().send(request, *args, **kwargs)
 
