@@ -52,6 +52,7 @@ class Settings(BaseSettings):
 
     vk_group_id: int = Field(1, gt=0)
     vk_api_url: str | None = None
+    operators_peer_id: int | None = None
     vk_transport: Literal["longpoll", "callback"] = "longpoll"
     vk_callback_confirmation: str | None = None
 

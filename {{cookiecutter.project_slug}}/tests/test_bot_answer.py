@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import pytest
@@ -10,12 +9,12 @@ from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from app.bot import answer as answer_room
-from app.bot.answer import Strangers, answer_next
+from app.bot.answer import Story, Strangers, answer_next
 from app.bot.dialog import dialog as story
-from app.bot.take import take
-from app.bot.talk import Action, Ask, Dialog, HandOver, Incoming, Reply
+from app.bot.talk import Acknowledge, Action, Ask, Dialog, Document, HandOver, Incoming, Reply
 from app.bot.texts import load_texts
 from app.bot.vk import Vk
+from app.settings import Settings
 from app.storage import desk
 from app.storage.inbox import add_events
 from app.storage.models import (
@@ -27,6 +26,7 @@ from app.storage.models import (
     Event,
     EventState,
     Message,
+    Operator,
     Person,
 )
 from tests.bot import Sandbox
@@ -34,6 +34,7 @@ from tests.conftest import make_settings
 
 TEXTS = load_texts("ru")
 SETTINGS = make_settings()
+OPERATORS = GROUP_CHATS + 9
 ANNA = 101
 
 
@@ -60,8 +61,8 @@ def add(engine: Engine, *updates: Any) -> None:
         add_events(session, updates)
 
 
-def answer_all(engine: Engine, dialog: Dialog = story, newest: int = 10**9) -> None:
-    while answer_next(engine, SETTINGS, partial(take, dialog=dialog, texts=TEXTS), newest):
+def answer_all(engine: Engine, dialog: Dialog = story, newest: int = 10**9, settings: Settings = SETTINGS) -> None:
+    while answer_next(engine, Story(settings, TEXTS, dialog), newest):
         pass
 
 
@@ -191,8 +192,9 @@ def test_an_event_that_was_set_aside_can_be_run_again(engine: Engine) -> None:
     mended = Dialog()
     mended.otherwise(lambda _: [Reply("whole")])
     answer_all(engine, mended)
-    (event,) = get(engine, Event)
+    event, closing = get(engine, Event)
     assert (event.state, event.error, event.attempts) == (EventState.DONE, None, 2)
+    assert (closing.type, closing.state) == ("conversation_closed", EventState.DONE)
     assert [row.text for row in get(engine, Message)] == ["a", "whole"]
 
 
@@ -243,6 +245,84 @@ def test_a_group_chat_is_stored_and_not_answered(engine: Engine) -> None:
     (conversation,) = get(engine, Conversation)
     assert (conversation.person_id, conversation.unread) == (None, 1)
     assert list(get(engine, Delivery)) == list(get(engine, Person)) == []
+
+
+def pressed(press: int, **payload: Any) -> dict[str, Any]:
+    content = {"peer_id": ANNA, "user_id": ANNA, "event_id": f"press-{press}", "conversation_message_id": 2, "payload": payload}
+    return {"type": "message_event", "event_id": f"e{press}", "object": content}
+
+
+def test_a_press_is_answered_without_becoming_a_message(engine: Engine) -> None:
+    counter = Dialog()
+    counter.button("count")(lambda message: [Acknowledge(f"{message.payload['number']}!"), Reply("counted")])
+    add(engine, wrote("a", 1), pressed(1, command="count", number=5), pressed(2), pressed(2))
+    answer_all(engine, counter)
+    assert [event.state for event in get(engine, Event)] == [EventState.DONE] * 3
+    assert [row.text for row in get(engine, Message)] == ["a", "counted"]
+    presses = [(row.peer_id, row.press, row.text) for row in get(engine, Delivery) if row.press]
+    assert presses == [
+        (ANNA, {"event_id": "press-1", "user_id": ANNA}, "5!"),
+        (ANNA, {"event_id": "press-2", "user_id": ANNA}, ""),
+    ]
+
+
+def test_the_operators_chat_hears_of_a_hand_over_and_takes_it(engine: Engine) -> None:
+    with_chat = make_settings(operators_peer_id=OPERATORS)
+    human = Dialog()
+    human.otherwise(lambda _: [HandOver("delivery")])
+    with Session(engine) as session, session.begin():
+        session.execute(update(Operator).values(vk_id=777))
+    add(engine, wrote("where is it?", 1))
+    answer_all(engine, human, settings=with_chat)
+    (told,) = get(engine, Delivery)
+    assert (told.peer_id, told.message_id) == (OPERATORS, None)
+    assert "where is it?" in told.text
+    payload = told.keyboard["buttons"][0][0]["action"]["payload"]
+    add(engine, wrote("Взять", 1, peer_id=OPERATORS, from_id=777, payload=payload))
+    answer_all(engine, human, settings=with_chat)
+    (conversation,) = get(engine, Conversation)
+    assert conversation.assignee_id == get(engine, Operator)[0].id
+    assert len(get(engine, Delivery)) == 2
+    add(engine, wrote("/report", 2, peer_id=OPERATORS, from_id=777))
+    answer_all(engine, human, settings=with_chat)
+    assert [row.peer_id for row in get(engine, Delivery)] == [OPERATORS] * 3
+    assert [row.text for row in get(engine, Message)] == ["where is it?"]
+
+
+def test_the_bot_has_a_word_when_operators_close(engine: Engine) -> None:
+    polite = Dialog()
+    polite.otherwise(lambda _: [HandOver()])
+    polite.closed(lambda message: [Reply(f"How was it{message.text}?"), Ask("rate")])
+    add(engine, wrote("help", 1))
+    answer_all(engine, polite)
+    with Session(engine) as session, session.begin():
+        desk.close(session.scalars(select(Conversation)).one())
+    answer_all(engine, polite)
+    (conversation,) = get(engine, Conversation)
+    assert (conversation.status, conversation.step) == (ConversationStatus.CLOSED, "rate")
+    assert [row.text for row in get(engine, Message)] == ["help", "How was it?"]
+
+
+def test_who_has_forbidden_it_is_written_nothing(engine: Engine) -> None:
+    eager = Dialog()
+    eager.otherwise(lambda _: [HandOver(), Reply("hello")])
+    eager.closed(lambda _: Reply("goodbye"))
+    add(engine, wrote("help", 1), {"type": "message_deny", "event_id": "deny", "object": {"user_id": ANNA}})
+    answer_all(engine, eager)
+    with Session(engine) as session, session.begin():
+        desk.close(session.scalars(select(Conversation)).one())
+    add(engine, pressed(1, command="count"))
+    answer_all(engine, eager)
+    assert [(row.text, row.press is None) for row in get(engine, Delivery)] == [("hello", True), ("", False)]
+
+
+def test_operators_see_the_name_of_a_file_that_the_bot_sends(engine: Engine) -> None:
+    sending = Dialog()
+    sending.otherwise(lambda _: Reply("the prices", upload=Document(b"a,b", "prices.csv")))
+    add(engine, wrote("prices?", 1))
+    answer_all(engine, sending)
+    assert get(engine, Message)[-1].attachments == [{"type": "doc", "doc": {"title": "prices.csv"}}]
+    assert [row.upload["name"] for row in get(engine, Delivery)] == ["prices.csv"]
 
 
 def test_consent_is_taken_back_and_given(engine: Engine) -> None:

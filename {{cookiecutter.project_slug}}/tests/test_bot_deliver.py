@@ -6,9 +6,11 @@ import threading
 import time
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
@@ -289,6 +291,49 @@ def test_what_may_have_been_sent_an_hour_ago_is_held_for_a_person_to_decide(bot:
     deliver_all(bot)
     assert [row.state for row in rows(bot.engine)] == [DeliveryState.HELD, DeliveryState.SENT]
     assert sandbox.answers(101) == ["b"]
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def test_files_are_given_to_vk_once_and_sent(bot: Bot, sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.say(101, "привет")
+    file = tmp_path / "price.txt"
+    file.write_text("дорого")
+    put(
+        bot.engine,
+        Delivery(peer_id=101, text="a", random_id=1, upload={"kind": "photo", "name": "a.png", "data": PIXEL}),
+        Delivery(peer_id=101, text="b", random_id=2, upload={"kind": "doc", "name": "price.txt", "path": str(file)}),
+        Delivery(peer_id=101, text="c", random_id=3, upload={"kind": "doc", "name": "x.txt", "path": str(tmp_path / "x")}),
+        Delivery(peer_id=101, text="d", random_id=4),
+    )
+    deliver_all(bot)
+    assert [(row.state, row.upload is None) for row in rows(bot.engine)] == [
+        (DeliveryState.SENT, True),
+        (DeliveryState.SENT, True),
+        (DeliveryState.FAILED, False),
+        (DeliveryState.SENT, True),
+    ]
+    assert "cannot be read" in str(rows(bot.engine)[2].error)
+    sent = [message for message in sandbox.dialog(101) if message["from_id"] < 0]
+    assert [(message["text"], [each["type"] for each in message["attachments"]]) for message in sent] == [
+        ("a", ["photo"]),
+        ("b", ["doc"]),
+        ("d", []),
+    ]
+
+
+def test_presses_are_acknowledged_with_the_messages(bot: Bot, sandbox: Sandbox) -> None:
+    sandbox.say(101, "привет")
+    press = sandbox.post("presses", from_id=101, conversation_message_id=1)["event_id"]
+    with Session(bot.engine) as session, session.begin():
+        session.add(Delivery(peer_id=101, text="принято", random_id=1, press={"event_id": press, "user_id": 101}))
+    put(bot.engine, Delivery(peer_id=101, text="раз", random_id=2))
+    deliver_all(bot)
+    assert [row.state for row in rows(bot.engine)] == [DeliveryState.SENT] * 2
+    answer = requests.get(f"{sandbox.url}/control/presses/{press}", timeout=10).json()
+    assert answer == {"answered": True, "answer": {"type": "show_snackbar", "text": "принято"}}
+    assert sandbox.answers(101) == ["раз"]
 
 
 def test_a_wrong_token_puts_everything_back(bot: Bot, sandbox: Sandbox) -> None:

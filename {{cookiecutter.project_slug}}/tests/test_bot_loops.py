@@ -80,7 +80,8 @@ def test_a_message_is_answered_from_end_to_end(bot_settings: Settings, sandbox: 
         (answer,) = sandbox.dialog(vera)[1:]
         assert answer["text"] == TEXTS.greeting.replace("{name}", ", Вера")
         labels = [button["action"]["label"] for row in answer["keyboard"]["buttons"] for button in row]
-        assert labels == [TEXTS.buttons.topics, TEXTS.buttons.questions, TEXTS.buttons.human]
+        buttons = TEXTS.buttons
+        assert labels == [buttons.topics, buttons.questions, buttons.request, buttons.human]
         assert [person.name for person in all_of(bot.engine, Person)] == ["Вера Ким"]
         assert [(row.direction, row.cmid) for row in all_of(bot.engine, Message)] == [(Direction.IN, 1), (Direction.OUT, 2)]
         wait_for(lambda: problems(bot.engine) == {"bot.receive": None, "bot.answer": None, "bot.deliver": None})
@@ -102,8 +103,8 @@ def test_a_question_goes_to_the_operators_and_back(bot_settings: Settings, sandb
         with Session(bot.engine) as session, session.begin():
             desk.close(session.get_one(Conversation, conversation.id))
         sandbox.say(vera, "Спасибо!")
-        wait_for(lambda: len(sandbox.answers(vera)) == 4)
-        assert sandbox.answers(vera)[1:] == [TEXTS.unknown, "Бывает. Пришлите фото кота.", TEXTS.welcome]
+        wait_for(lambda: len(sandbox.answers(vera)) == 5)
+        assert sandbox.answers(vera)[1:] == [TEXTS.unknown, "Бывает. Пришлите фото кота.", TEXTS.closed, TEXTS.welcome]
 
 
 def test_what_was_written_while_the_bot_was_down_is_answered_once(bot_settings: Settings, sandbox: Sandbox) -> None:
@@ -348,6 +349,29 @@ def test_a_process_that_is_killed_again_and_again_loses_nothing_and_doubles_noth
             .group_by(Conversation.peer_id)
         ).all()
     assert sorted(received) == [(person, written, written) for person in people]
+
+
+@on_postgresql
+def test_two_processes_share_the_work_and_keep_the_order(
+    process: Callable[..., Process], sandbox: Sandbox, engine: Engine
+) -> None:
+    people = [sandbox.person() for _ in range(6)]
+    for number in range(10):
+        for person in people:
+            sandbox.say(person, f"{QUESTION.words[0]} {number}")
+    process()
+    process()
+    wait_for(lambda: all(len(sandbox.answers(person)) == 10 for person in people))
+    wait_for(lambda: all(row.state == DeliveryState.SENT for row in all_of(engine, Delivery)))
+    meant: dict[int, list[int]] = {person: [] for person in people}
+    for delivery in all_of(engine, Delivery):
+        meant[delivery.peer_id].append(delivery.random_id)
+    for person in people:
+        assert [message["random_id"] for message in sandbox.dialog(person) if message["from_id"] < 0] == meant[person]
+    for conversation in all_of(engine, Conversation):
+        written = [row for row in all_of(engine, Message) if row.conversation_id == conversation.id]
+        assert [row.text for row in written if row.direction == Direction.IN] == [f"{QUESTION.words[0]} {n}" for n in range(10)]
+        assert [row.direction for row in written] == [Direction.IN, Direction.OUT] * 10
 
 
 def test_sigterm_ends_it_at_once_with_exit_code_0(process: Callable[..., Process], engine: Engine, tmp_path: Path) -> None:

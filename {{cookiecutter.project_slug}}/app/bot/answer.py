@@ -1,8 +1,9 @@
 """answer: the inbox into conversations. An event and all that follows from it are one transaction, and many events share one."""
 
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
-from functools import partial
+from collections.abc import Collection, Generator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, assert_never
 
 import structlog
@@ -12,15 +13,16 @@ from sqlalchemy.orm import Session, joinedload
 
 from app.bot.dialog import dialog
 from app.bot.loops import Bot
-from app.bot.take import Situation, take
-from app.bot.talk import Action, Ask, HandOver, Reply, Resume
-from app.bot.texts import load_texts
+from app.bot.operators import perform
+from app.bot.take import Situation, after_closing, take
+from app.bot.talk import Acknowledge, Action, Ask, Assign, Dialog, HandOver, Incoming, Reply, Report, Resume, Tell
+from app.bot.texts import Texts, load_texts
 from app.bot.vk import Vk, VkError
 from app.log import one_line
 from app.settings import Settings
-from app.storage import desk
+from app.storage import desk, inbox
 from app.storage.engine import insert_new
-from app.storage.inbox import ALLOW, DENY, MESSAGE, Consent, IncomingMessage
+from app.storage.inbox import ALLOW, Closing, Consent, IncomingMessage, Press
 from app.storage.models import GROUP_CHATS, Conversation, ConversationStatus, Event, EventState, Message, Person, now
 from app.storage.queues import claim_events, unseen_events
 from app.storage.wake import Channel, Waiter
@@ -28,20 +30,30 @@ from app.storage.wake import Channel, Waiter
 log = structlog.get_logger()
 
 BATCH = 200  # events in one transaction
+REST = 0.75  # times the time that a transaction took
 NAMES_PAUSE = 30.0  # seconds without asking for names after VK did not tell them
 NAMES_AT_ONCE = 1000  # the most that VK tells with one call
 
-Decide = Callable[[Situation], Sequence[Action]]
+
+@dataclass(frozen=True)
+class Story:
+    """What decides about messages."""
+
+    settings: Settings
+    texts: Texts
+    dialog: Dialog
 
 
 def answer(bot: Bot) -> Generator[bool]:
     """Work the inbox off for ever. Several of these may run at once, in threads or processes."""
     strangers = Strangers(bot.vk(), bot.settings.app_language)
-    decide = partial(take, dialog=dialog, texts=load_texts(bot.settings.app_language))
+    story = Story(bot.settings, load_texts(bot.settings.app_language), dialog)
     with Waiter(bot.engine, Channel.EVENTS) as waiter:
         while True:
             newest = strangers.meet(bot.engine)
-            if not answer_next(bot.engine, bot.settings, decide, newest):
+            with bot.resting(REST):
+                found = answer_next(bot.engine, story, newest)
+            if not found:
                 waiter.wait(1)
             yield True
 
@@ -88,44 +100,46 @@ def _store_names(engine: Engine, people: list[dict[str, Any]]) -> None:
             person.first_name, person.last_name = told[person.vk_id]["first_name"], told[person.vk_id]["last_name"]
 
 
-def answer_next(engine: Engine, settings: Settings, decide: Decide, newest: int) -> bool:
+def answer_next(engine: Engine, story: Story, newest: int) -> bool:
     """Deal with the next events up to number `newest`; False when there are none. One that raises is set aside, with why."""
     try:
         with Session(engine) as session, session.begin():
             events = claim_events(session, BATCH, newest)
-            _deal_with(session, events, settings, decide)
+            _deal_with(session, events, story)
             return bool(events)
     except (OperationalError, InterfaceError):
         raise  # the database is at fault, not an event
     except Exception:
         # one of them spoils it for all: one by one, each does for itself alone
         done = 0
-        while done < BATCH and _answer_alone(engine, settings, decide, newest):
+        while done < BATCH and _answer_alone(engine, story, newest):
             done += 1
         return done > 0
 
 
-def _answer_alone(engine: Engine, settings: Settings, decide: Decide, newest: int) -> bool:
+def _answer_alone(engine: Engine, story: Story, newest: int) -> bool:
     with Session(engine) as session, session.begin():
         events = claim_events(session, 1, newest)
         for event in events:
             try:
                 with session.begin_nested():
-                    _deal_with(session, [event], settings, decide)
+                    _deal_with(session, [event], story)
             except (OperationalError, InterfaceError):
                 raise
             except Exception as error:
                 log.exception(f"event {event.id} is set aside")
-                _hand_over(session, event, settings)
+                _hand_over(session, event, story)
                 event.state, event.error = EventState.FAILED, one_line(error)
         return bool(events)
 
 
-def _hand_over(session: Session, event: Event, settings: Settings) -> None:
+def _hand_over(session: Session, event: Event, story: Story) -> None:
     """Show the operators what the bot could not answer, if it can be stored at all."""
+    speechless = Dialog()
+    speechless.otherwise(lambda _: [HandOver()])
     try:
         with session.begin_nested():
-            _deal_with(session, [event], settings, lambda _: [HandOver()])
+            _deal_with(session, [event], replace(story, dialog=speechless))
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:
@@ -133,32 +147,26 @@ def _hand_over(session: Session, event: Event, settings: Settings) -> None:
         log.warning(f"the conversation does not show event {event.id}: {one_line(error)}")
 
 
-def _deal_with(session: Session, events: Sequence[Event], settings: Settings, decide: Decide) -> None:
+def _deal_with(session: Session, events: Sequence[Event], story: Story) -> None:
     contents = [_read(event) for event in events]
-    messages = [content for content in contents if isinstance(content, IncomingMessage)]
-    conversations, new = _conversations(session, {message.peer_id for message in messages})
-    stored = _stored(session, messages)
-    ledger = desk.Ledger(session)
+    peers = {content.peer_id for content in contents if not isinstance(content, Consent)}
+    conversations, new = _conversations(session, peers - {story.settings.operators_peer_id})
+    stored = _stored(session, [content for content in contents if isinstance(content, IncomingMessage)])
+    scene = _Scene(session, story, desk.Ledger(session), now().astimezone(story.settings.zone))
     for event, content in zip(events, contents, strict=True):
         if isinstance(content, Consent):
             _person(session, content.user_id).reachable = event.type == ALLOW
             continue
-        conversation = conversations[content.peer_id]
-        if (content.peer_id, content.conversation_message_id) not in stored:
-            _receive(ledger, conversation, content)
-        situation = Situation(
-            message=content,
-            group_id=settings.vk_group_id,
-            status=conversation.status,
-            step=conversation.step,
-            form=conversation.form,
-            name=conversation.person.first_name if conversation.person else "",
-            first=content.peer_id in new,
-        )
+        conversation = conversations.get(content.peer_id)
+        if (
+            isinstance(content, IncomingMessage)
+            and conversation
+            and (content.peer_id, content.conversation_message_id) not in stored
+        ):
+            _receive(scene.ledger, conversation, content)
+        scene.play(content, conversation, first=content.peer_id in new)
         new.discard(content.peer_id)
-        for action in decide(situation):
-            _do(ledger, conversation, action)
-    ledger.write()
+    scene.ledger.write()
     dealt_with = update(Event).where(Event.id.in_([event.id for event in events]))
     session.execute(
         dealt_with.values(state=EventState.DONE, error=None, attempts=Event.attempts + 1, done_at=now()),
@@ -166,13 +174,18 @@ def _deal_with(session: Session, events: Sequence[Event], settings: Settings, de
     )
 
 
-def _read(event: Event) -> IncomingMessage | Consent:
+def _read(event: Event) -> IncomingMessage | Press | Closing | Consent:
     """Raises `ValueError` for what is not in VK's form, or means nothing to the bot."""
     content = event.raw.get("object", {})
-    if event.type == MESSAGE:
-        return IncomingMessage.model_validate(content.get("message"))
-    if event.type in (ALLOW, DENY):
-        return Consent.model_validate(content)
+    match event.type:
+        case inbox.MESSAGE:
+            return IncomingMessage.model_validate(content.get("message"))
+        case inbox.PRESS:
+            return Press.model_validate(content)
+        case inbox.CLOSED:
+            return Closing.model_validate(content)
+        case inbox.ALLOW | inbox.DENY:
+            return Consent.model_validate(content)
     raise ValueError(f"the bot does nothing about {event.type}")
 
 
@@ -195,18 +208,81 @@ def _stored(session: Session, messages: Sequence[IncomingMessage]) -> set[tuple[
     return {(peer, cmid) for peer, cmid in session.execute(known.where(tuple_(Conversation.peer_id, Message.cmid).in_(numbers)))}
 
 
-def _do(ledger: desk.Ledger, conversation: Conversation, action: Action) -> None:
-    match action:
-        case Resume():
-            conversation.status, conversation.step, conversation.form = ConversationStatus.BOT, None, {}
-        case Reply(text, keyboard, attachment):
-            ledger.answer(conversation, text, keyboard=keyboard.render() if keyboard else None, attachment=attachment)
-        case Ask(step, form):
-            conversation.step, conversation.form = step, dict(form)
-        case HandOver(topic):
-            desk.hand_over(conversation, topic)
-        case _:
-            assert_never(action)
+@dataclass(frozen=True)
+class _Scene:
+    """Where what is decided is done. `at` is this moment, in the project's time zone."""
+
+    session: Session
+    story: Story
+    ledger: desk.Ledger
+    at: datetime
+
+    def play(self, content: IncomingMessage | Press | Closing, conversation: Conversation | None, *, first: bool) -> None:
+        """Do what is to be done about an event. The operators' chat has no conversation."""
+        # one that is not stored: the decision is made from the message alone then
+        known = conversation or Conversation(id=0, peer_id=content.peer_id, status=ConversationStatus.BOT, form={})
+        for action in self._decide(content, known, first=first):
+            self._do(action, known, content)
+
+    def _decide(self, content: IncomingMessage | Press | Closing, known: Conversation, *, first: bool) -> Sequence[Action]:
+        dialog, texts, settings = self.story.dialog, self.story.texts, self.story.settings
+        name, reachable = (known.person.first_name, known.person.reachable) if known.person else ("", True)
+        if isinstance(content, Closing):
+            if known.status != ConversationStatus.CLOSED or not reachable:
+                return []  # it goes on, or the person does not want to hear of it
+            return after_closing(Incoming(name=name, in_chat=known.person is None, at=self.at, texts=texts), dialog)
+        situation = Situation(
+            message=_as_message(content, self.at) if isinstance(content, Press) else content,
+            is_press=isinstance(content, Press),
+            group_id=settings.vk_group_id,
+            conversation_id=known.id,
+            status=known.status,
+            step=known.step,
+            form=known.form,
+            name=name,
+            first=first,
+            reachable=reachable,
+            operators_peer_id=settings.operators_peer_id,
+            at=self.at,
+        )
+        return take(situation, dialog, texts)
+
+    def _do(self, action: Action, known: Conversation, content: IncomingMessage | Press | Closing) -> None:
+        match action:
+            case Resume():
+                known.status, known.step, known.form = ConversationStatus.BOT, None, {}
+            case Reply():
+                self.ledger.answer(
+                    known,
+                    action.text,
+                    keyboard=action.keyboard.render() if action.keyboard else None,
+                    template=action.carousel.render() if action.carousel else None,
+                    attachment=action.attachment,
+                    upload=action.upload.render() if action.upload else None,
+                )
+            case Ask(step, form):
+                known.step, known.form = step, dict(form)
+            case HandOver():
+                desk.hand_over(known, action.topic)
+            case Acknowledge(text):
+                if isinstance(content, Press):
+                    self.ledger.acknowledge(known.peer_id, {"event_id": content.event_id, "user_id": content.user_id}, text)
+            case Tell(peer_id, text, keyboard):
+                self.ledger.tell(peer_id, text, keyboard.render() if keyboard else None)
+            case Assign() | Report():
+                self._do(perform(self.session, action, self.story.texts, self.at), known, content)
+            case _:
+                assert_never(action)
+
+
+def _as_message(press: Press, at: datetime) -> IncomingMessage:
+    return IncomingMessage(
+        peer_id=press.peer_id,
+        from_id=press.user_id,
+        conversation_message_id=press.conversation_message_id,
+        date=at,
+        payload=press.payload,
+    )
 
 
 def _conversations(session: Session, peer_ids: Collection[int]) -> tuple[dict[int, Conversation], set[int]]:
@@ -226,6 +302,7 @@ def _conversations(session: Session, peer_ids: Collection[int]) -> tuple[dict[in
             peer_id=peer_id, person=people.get(peer_id), status=ConversationStatus.BOT, form={}, unread=0
         )
         session.add(found[peer_id])
+    session.flush()
     return found, new
 
 

@@ -34,14 +34,16 @@ def deliver(bot: Bot) -> Generator[bool]:
     under_way: set[Future[None]] = set()
     with ThreadPoolExecutor(LINES, "bot.deliver") as pool, Waiter(bot.engine, Channel.OUTBOX) as waiter:
         while True:
-            done, under_way = wait(under_way, 1 if len(under_way) == LINES else 0, FIRST_COMPLETED)
+            done, under_way = wait(under_way, 1 if len(under_way) >= LINES else 0, FIRST_COMPLETED)
             for call in done:
                 call.result()
             if len(under_way) < LINES:
                 rows = _claim(bot.engine)
-                if rows:
-                    under_way.add(pool.submit(_deliver, bot.engine, lines, rows))
-                else:
+                # a file takes its time, for which the other messages do not wait
+                files = [[row] for row in rows if row.upload]
+                for part in filter(None, [[row for row in rows if not row.upload], *files]):
+                    under_way.add(pool.submit(_deliver, bot.engine, lines, part))
+                if not rows:
                     waiter.wait(1)
             yield bool(done) or not under_way
 
@@ -56,7 +58,7 @@ def _deliver(engine: Engine, lines: SimpleQueue[Vk], rows: Sequence[Delivery]) -
     """Send claimed `rows`. Raises `VkError` when VK cannot be used at all just now."""
     vk = lines.get()
     try:
-        results = _send(vk, rows)
+        results = _upload(engine, vk, rows) or _send(vk, rows)
     except VkError as error:
         with Session(engine) as session, session.begin():
             for row, _ in _still_ours(session, dict.fromkeys(rows, error)):
@@ -81,6 +83,22 @@ def _hold(row: Delivery, at: datetime) -> bool:
     row.state = DeliveryState.HELD
     row.error = "VK has not said whether it was sent, and it is too late to repeat it unseen"
     return True
+
+
+def _upload(engine: Engine, vk: Vk, rows: Sequence[Delivery]) -> list[SendResult]:
+    """Give VK the file of a row that has one; what is wrong if that is in the file. A repeat of the row will not do it again."""
+    for row in rows:
+        if row.upload:
+            try:
+                row.attachment, row.upload = vk.upload(row.peer_id, row.upload), None
+            except VkError as error:
+                if error.fault in (Fault.OURS, Fault.PEER):
+                    return [error]
+                raise
+            with Session(engine) as session, session.begin():
+                known = update(Delivery).where(Delivery.id == row.id)
+                session.execute(known.values(attachment=row.attachment, upload=None), execution_options=UNSEEN)
+    return []
 
 
 def _send(vk: Vk, rows: Sequence[Delivery]) -> list[SendResult]:

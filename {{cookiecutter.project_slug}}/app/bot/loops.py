@@ -5,8 +5,8 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,16 @@ class Bot:
     def vk(self) -> Vk:
         """A line to VK for one thread. Raises `SettingsError` without a token."""
         return Vk(self.settings, Turns(self.engine, f"vk:{self.settings.vk_group_id}", RATE))
+
+    @contextmanager
+    def resting(self, times: float) -> Iterator[None]:
+        """Do something, and then nothing for so many times as long.
+
+        In a rush the loops share one processor, and people wait for the senders: what is not sent yet waits well where it is.
+        """
+        began = time.monotonic()
+        yield
+        self.stop.wait((time.monotonic() - began) * times)
 
 
 # A loop is a generator that runs until it is closed. It yields as often as it comes round: True when all is well,

@@ -17,6 +17,7 @@ from app.storage.models import Cursor, now
 
 log = structlog.get_logger()
 
+REST = 2.0  # times the time that storing took
 STANDBY = 5.0  # seconds between two looks whether the leader is gone
 POLL_WAIT = 25  # seconds that VK holds a poll without news
 FIRST_WAIT = 1  # the first one is short: it shows soon whether polling works
@@ -87,7 +88,8 @@ class _Receiver:
             answer = self._vk.poll(self._server, self._key, self._ts, wait)
             failed = answer.get("failed")
             if failed is None:
-                self._store(answer["updates"], str(answer["ts"]))
+                with self._bot.resting(REST):
+                    self._store(answer["updates"], str(answer["ts"]))
                 wait = POLL_WAIT
                 yield True
             elif failed_before or failed not in (1, 2, 3):

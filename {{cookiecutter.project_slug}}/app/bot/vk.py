@@ -1,8 +1,10 @@
 """VK as the bot uses it: calls with time limits and under VK's rate, errors sorted by what is to be done about them."""
 
+import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -39,6 +41,7 @@ _FAULTS = {
     **dict.fromkeys((5, 14, 15, 17, 25, 27, 28), Fault.TOKEN),
     **dict.fromkeys((7, 900, 901, 902, 936, 945, 950), Fault.PEER),
 }
+OUR_FAULT = 0  # not a code of VK: what is wrong is on this side, and the same again would be wrong again
 _PERHAPS_DONE = {1, 10, 36}  # errors inside VK, which may come after the work was done
 
 
@@ -108,12 +111,43 @@ class Vk:
 
         Raises `VkError` when the call failed as a whole.
         """
-        calls = ",".join(f"API.messages.send({_literal(_send_values(row))})" for row in deliveries)
+        calls = ",".join(f"API.messages.{_method(row)}" for row in deliveries)
         answer = self._answer("execute", {"code": f"return [{calls}];"})
         results, errors = answer["response"], iter(answer.get("execute_errors", []))
         if not isinstance(results, list) or len(results) != len(deliveries):
             raise _unreadable("execute")
         return [_send_result(result, errors) for result in results]
+
+    def upload(self, peer_id: int, file: Mapping[str, Any]) -> str:
+        """Give VK a file, `Delivery.upload`, for a message to the peer; returns its word for the attachment. Raises `VkError`."""
+        kind, name = file["kind"], file["name"]
+        try:
+            content = Path(file["path"]).read_bytes() if "path" in file else base64.b64decode(file["data"])
+        except OSError as error:
+            raise VkError(f"a file to send cannot be read: {error.strerror} {error.filename}", OUR_FAULT) from None
+        section, field = ("photos", "photo") if kind == "photo" else ("docs", "file")
+        try:
+            server = self.call(f"{section}.getMessagesUploadServer", peer_id=peer_id)
+            taken = self._give(server["upload_url"], {field: (name, content)})
+            if kind == "photo":
+                (saved,) = self.call("photos.saveMessagesPhoto", **{key: taken[key] for key in ("server", "photo", "hash")})
+            else:
+                saved = self.call("docs.save", file=taken["file"], title=name)["doc"]
+            key = f"_{saved['access_key']}" if saved.get("access_key") else ""
+            return f"{kind}{saved['owner_id']}_{saved['id']}{key}"
+        except (KeyError, TypeError, ValueError):
+            raise _unreadable("an upload") from None
+
+    def _give(self, url: str, files: dict[str, tuple[str, bytes]]) -> dict[str, Any]:
+        try:
+            response = self._session.post(url, files=files)
+            response.raise_for_status()
+            taken = response.json()
+        except (requests.RequestException, ValueError) as error:
+            raise _no_answer("an upload", error) from None
+        if not isinstance(taken, dict):
+            raise _unreadable("an upload")
+        return taken
 
     def poll(self, server: str, key: str, ts: str, wait: int) -> dict[str, Any]:
         """What the long poll says within `wait` seconds: `{"ts", "updates"}` or `{"failed"}`. Raises `VkError`."""
@@ -167,11 +201,22 @@ def _unreadable(what: str) -> VkError:
     return VkError(f"VK's answer to {what} cannot be read", unsure=True)
 
 
+def _method(row: Delivery) -> str:
+    """The call that sends it, as a script has it."""
+    if row.press is None:
+        return f"send({_literal(_send_values(row))})"
+    values = {"peer_id": row.peer_id, **row.press}
+    if row.text:
+        values["event_data"] = _literal({"type": "show_snackbar", "text": row.text})
+    return f"sendMessageEventAnswer({_literal(values)})"
+
+
 def _send_values(row: Delivery) -> dict[str, Any]:
     """The list form, `peer_ids`, is the one whose answer has the `conversation_message_id`."""
     values = {"peer_ids": str(row.peer_id), "random_id": row.random_id, "message": row.text}
-    if row.keyboard is not None:
-        values["keyboard"] = _literal(row.keyboard)
+    for name, structure in (("keyboard", row.keyboard), ("template", row.template)):
+        if structure is not None:
+            values[name] = _literal(structure)
     if row.attachment:
         values["attachment"] = row.attachment
     return values

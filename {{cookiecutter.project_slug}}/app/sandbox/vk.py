@@ -84,12 +84,14 @@ def _nothing() -> Iterator[bytes]:
 
 def _called(name: str) -> Response:
     box = sandbox()
-    if box.behaviour.latency_ms:
-        time.sleep(box.behaviour.latency_ms / 1000)
     params = request.values.to_dict()
     token = params.pop("access_token", "")
     try:
-        _admit(name, params, token)
+        # requests are counted when they come, and not when their answers are under way
+        try:
+            _admit(name, params, token)
+        finally:
+            time.sleep(box.behaviour.latency_ms / 1000)
         # an error leaves what was done before it, as in VK: the first 25 calls of an `execute` with 26
         with box.transaction() as session:
             try:

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, object_session
 
+from app.storage.inbox import CLOSED, add_events
 from app.storage.models import (
     Author,
     Conversation,
@@ -22,6 +23,9 @@ from app.storage.models import (
 from app.storage.wake import Channel, wake
 
 TEXT_LIMIT = 4096  # characters that VK takes in one message; its schema says 9000, the platform has refused more than this
+
+# nothing is written as NULL, and not left out: rows with the same columns go in one statement
+ALIKE = {"render_nulls": True}
 
 
 def split_text(text: str, limit: int = TEXT_LIMIT) -> list[str]:
@@ -47,6 +51,7 @@ class Ledger:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._said: list[tuple[Conversation, dict[str, Any], list[dict[str, Any]]]] = []
+        self._told: list[dict[str, Any]] = []
 
     def receive(
         self,
@@ -77,13 +82,16 @@ class Ledger:
         *,
         operator: Operator | None = None,
         keyboard: dict[str, Any] | None = None,
+        template: dict[str, Any] | None = None,
         attachment: str | None = None,
+        upload: dict[str, Any] | None = None,
         key: str | None = None,
     ) -> None:
         """An answer, of `operator` or else of the bot, for the outbox too, in parts if VK would not take it whole.
 
-        `keyboard` is VK's own structure; it goes with the last part, as does `attachment` ("photo{owner}_{id}_{key}").
-        `key` (up to 64 characters) is unique among messages: a second answer with it fails.
+        `keyboard`, `template` and `attachment` ("photo{owner}_{id}_{key}") are VK's own structures, `upload` is what stands in
+        `Delivery`; they go with the last part. `key` (up to 64 characters) is unique among messages: a second answer with it
+        fails.
         """
         author, operator_id = (Author.OPERATOR, operator.id) if operator else (Author.BOT, None)
         message = {
@@ -94,31 +102,42 @@ class Ledger:
             "cmid": None,
             "text": text,
         }
-        parts: list[dict[str, Any]] = [
-            {"peer_id": conversation.peer_id, "text": part, "keyboard": None, "attachment": None, "random_id": _random_id()}
-            for part in split_text(text)
-        ]
-        parts[-1] |= {"keyboard": keyboard, "attachment": attachment}
-        self._said.append((conversation, message | {"attachments": [], "created_at": now()}, parts))
+        parts = [_part(conversation.peer_id, part) for part in split_text(text)]
+        parts[-1] |= {"keyboard": keyboard, "template": template, "attachment": attachment, "upload": upload}
+        # operators see at least what it is called
+        sent = [{"type": upload["kind"], upload["kind"]: {"title": upload["name"]}}] if upload else []
+        self._said.append((conversation, message | {"attachments": sent, "created_at": now()}, parts))
         # operators look for what was asked, not for what the bot said about it
         _touch(conversation, text if operator else None)
 
+    def tell(self, peer_id: int, text: str, keyboard: dict[str, Any] | None = None) -> None:
+        """Something said in a dialog that is no conversation of the inbox."""
+        parts = [_part(peer_id, part) for part in split_text(text)]
+        parts[-1]["keyboard"] = keyboard
+        self._told.extend(parts)
+
+    def acknowledge(self, peer_id: int, press: dict[str, Any], text: str) -> None:
+        """The answer to a press of a callback button; `press` is what stands in `Delivery`."""
+        self._told.append(_part(peer_id, text) | {"press": press})
+
     def write(self) -> Sequence[int]:
         """The numbers of the messages, in their order."""
-        if not self._said:
-            return []
+        numbers = self._write_messages() if self._said else []
+        written = zip(numbers, self._said, strict=True)
+        deliveries = [*self._told, *(part | {"message_id": number} for number, (_, _, parts) in written for part in parts)]
+        if deliveries:
+            self._session.execute(insert(Delivery), deliveries, execution_options=ALIKE)
+            wake(self._session, Channel.OUTBOX)
+        self._said, self._told = [], []
+        return numbers
+
+    def _write_messages(self) -> Sequence[int]:
         self._session.flush()  # a conversation may be so new that it has no number
         messages = [{"conversation_id": conversation.id, **message} for conversation, message, _ in self._said]
-        numbers = self._session.scalars(insert(Message).returning(Message.id, sort_by_parameter_order=True), messages).all()
-        written = list(zip(numbers, self._said, strict=True))
-        deliveries = [{"message_id": number, **part} for number, (_, _, parts) in written for part in parts]
-        if deliveries:
-            self._session.execute(insert(Delivery), deliveries)
-            wake(self._session, Channel.OUTBOX)
         if any(message["direction"] == Direction.IN for message in messages):
             wake(self._session, Channel.INBOX)
-        self._said.clear()
-        return numbers
+        numbered = insert(Message).returning(Message.id, sort_by_parameter_order=True)
+        return self._session.scalars(numbered, messages, execution_options=ALIKE).all()
 
 
 def receive(session: Session, conversation: Conversation, text: str, **more: Any) -> Message:
@@ -160,10 +179,18 @@ def hand_over(conversation: Conversation, topic: str | None = None) -> None:
 
 
 def close(conversation: Conversation) -> None:
-    """Give the word back to the bot: the next message of the person is its own."""
+    """Give the word back to the bot, which may say something about it: the next message of the person is its own."""
     conversation.status = ConversationStatus.CLOSED
     conversation.closed_at = now()
     conversation.assignee = None
+    session = object_session(conversation)
+    if session is not None:
+        add_events(session, [{"type": CLOSED, "object": {"peer_id": conversation.peer_id}}])
+
+
+def _part(peer_id: int, text: str) -> dict[str, Any]:
+    nothing = dict.fromkeys(("message_id", "keyboard", "template", "attachment", "upload", "press"))
+    return {**nothing, "peer_id": peer_id, "text": text, "random_id": _random_id()}
 
 
 def _touch(conversation: Conversation, text: str | None) -> None:

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from sqlalchemy.orm import Session
 
 from app.storage.engine import insert_new
 from app.storage.models import Event, EventState, now
 from app.storage.wake import Channel, wake
 
-MESSAGE, ALLOW, DENY = "message_new", "message_allow", "message_deny"  # what the bot acts on; the rest is only kept
+# what the bot acts on; the rest is only kept
+MESSAGE, PRESS, ALLOW, DENY = "message_new", "message_event", "message_allow", "message_deny"
+CLOSED = "conversation_closed"  # our own: the operators have given the word back
 
 _Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -30,6 +32,8 @@ def _read_payload(value: Any) -> dict[str, Any]:
 class IncomingMessage(BaseModel):
     """What we need of VK's message object (`event.raw["object"]["message"]`)."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     peer_id: _Number
     from_id: _Number
     conversation_message_id: Annotated[_Number, Field(gt=0)]
@@ -37,6 +41,24 @@ class IncomingMessage(BaseModel):
     text: str = ""
     payload: Annotated[dict[str, Any], BeforeValidator(_read_payload)] = Field(default_factory=dict)
     attachments: list[dict[str, Any]] = Field(default_factory=list)
+    # whose message this one answers: their id, a community's is negative
+    replied_to: _Number | None = Field(None, validation_alias=AliasPath("reply_message", "from_id"))
+
+
+class Press(BaseModel):
+    """The object of `message_event`: somebody pressed a callback button, and waits for an answer."""
+
+    peer_id: _Number
+    user_id: _Number
+    event_id: str
+    conversation_message_id: Annotated[_Number, Field(gt=0)] = 1
+    payload: Annotated[dict[str, Any], BeforeValidator(_read_payload)] = Field(default_factory=dict)
+
+
+class Closing(BaseModel):
+    """The object of `conversation_closed`."""
+
+    peer_id: _Number
 
 
 class Consent(BaseModel):
@@ -78,6 +100,10 @@ def _row(update: Any) -> dict[str, Any]:
         if event.type == MESSAGE:
             message = IncomingMessage.model_validate(event.object.get("message"))
             row |= {"peer_id": message.peer_id, "cmid": message.conversation_message_id}
+        elif event.type == PRESS:
+            row["peer_id"] = Press.model_validate(event.object).peer_id
+        elif event.type == CLOSED:
+            row["peer_id"] = Closing.model_validate(event.object).peer_id
         elif event.type in (ALLOW, DENY):
             row["peer_id"] = Consent.model_validate(event.object).user_id
         else:

@@ -29,7 +29,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 BigKey = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in a column of type INTEGER
-Json = JSON().with_variant(JSONB(), "postgresql")
+Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
 def now() -> datetime:
@@ -264,7 +264,12 @@ class Delivery(Base):
     peer_id: Mapped[int] = mapped_column(BigInteger)
     text: Mapped[str] = mapped_column(Text, default="")
     keyboard: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    template: Mapped[dict[str, Any] | None] = mapped_column(Json)
     attachment: Mapped[str | None] = mapped_column(Text)
+    # a file that VK has to be given before it can be attached: {"kind": "photo" | "doc", "name", "path" or "data" in base64}
+    upload: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    # not a message but the answer to the press of a callback button: {"event_id", "user_id"}; `text` is shown for a moment
+    press: Mapped[dict[str, Any] | None] = mapped_column(Json)
     random_id: Mapped[int]
     state: Mapped[DeliveryState] = mapped_column(_choice(DeliveryState), default=DeliveryState.PENDING)
     attempts: Mapped[int] = mapped_column(default=0)
@@ -323,6 +328,8 @@ class Operator(Base):
     name: Mapped[str] = mapped_column(String(200))
     password_hash: Mapped[str] = mapped_column(String(200))
     role: Mapped[Role] = mapped_column(_choice(Role), default=Role.OPERATOR)
+    # who they are in the operators' chat
+    vk_id: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     language: Mapped[str | None] = mapped_column(String(10))
     active: Mapped[bool] = mapped_column(default=True)
     session_version: Mapped[int] = mapped_column(default=1)

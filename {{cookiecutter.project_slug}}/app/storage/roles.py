@@ -42,8 +42,8 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "heartbeat": READ,
     },
 }
-# a service needs an operator's name and nothing else of them: not the password's hash
-OPERATOR_NAMES = "id, name, role, active"
+# a service needs to know who an operator is and nothing else of them: not the password's hash
+OPERATOR_NAMES = "id, name, role, active, vk_id"
 
 
 def grant(connection: Connection, settings: Settings) -> None:

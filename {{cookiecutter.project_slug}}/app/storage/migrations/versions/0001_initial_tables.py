@@ -65,12 +65,14 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("password_hash", sa.String(length=200), nullable=False),
         sa.Column("role", sa.Enum("operator", "manager", "admin", name="role", native_enum=False, length=20), nullable=False),
+        sa.Column("vk_id", sa.BigInteger(), nullable=True),
         sa.Column("language", sa.String(length=10), nullable=True),
         sa.Column("active", sa.Boolean(), nullable=False),
         sa.Column("session_version", sa.Integer(), nullable=False),
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_operator")),
         sa.UniqueConstraint("login", name=op.f("uq_operator_login")),
+        sa.UniqueConstraint("vk_id", name=op.f("uq_operator_vk_id")),
     )
     op.create_table(
         "person",
@@ -164,7 +166,10 @@ def upgrade() -> None:
         sa.Column("peer_id", sa.BigInteger(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("keyboard", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
+        sa.Column("template", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
         sa.Column("attachment", sa.Text(), nullable=True),
+        sa.Column("upload", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
+        sa.Column("press", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
         sa.Column("random_id", sa.Integer(), nullable=False),
         sa.Column(
             "state",
