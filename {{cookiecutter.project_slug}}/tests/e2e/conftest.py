@@ -13,13 +13,6 @@ from tests.e2e.stack import Containers, Processes, Stack
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process runs all of these, in their order: they share their stacks."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("e2e"))
-
-
 @pytest.fixture(scope="session")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """Plain processes on SQLite. At the end Ctrl-C must end them all, with exit code 0."""
