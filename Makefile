@@ -11,6 +11,8 @@ PINNED := $(sort $(wildcard $(PROJECT)/requirements/*.txt))
 INSTALLED := $(VENV)/.template-$(shell cat requirements.txt $(PINNED) | cksum | cut -d' ' -f1)
 # a name that no real project has: Compose knows containers and volumes by it
 DEMO := community-desk-demo
+# ru or en
+language := ru
 IN_DEMO = $(MAKE) --no-print-directory -C demo/$(DEMO) VENV="$(abspath $(VENV))" INSTALLED="$(abspath $(BIN))/python"
 
 .DEFAULT_GOAL := help
@@ -37,11 +39,11 @@ demo-project: $(INSTALLED)
 	  echo 'Using the project in demo/$(DEMO) with its data; `make clean` removes it.'; \
 	else \
 	  echo 'Making a project with the default answers in demo/$(DEMO) ...'; \
-	  $(BIN)/cookiecutter . --no-input --default-config --output-dir demo project_slug=$(DEMO); \
+	  $(BIN)/cookiecutter . --no-input --default-config --output-dir demo project_slug=$(DEMO) language=$(language); \
 	fi
 
 ## Try it
-demo: demo-project ## Make a project and run it without Docker; Ctrl-C stops it, the data stays
+demo: demo-project ## Make a project (language=en for an English one) and run it without Docker
 	@echo 'Starting it ...'
 	@$(IN_DEMO) run
 
@@ -63,7 +65,7 @@ lint: $(INSTALLED) ## Check the template's code, and the project's in place
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	cd "$(PROJECT)" && $(abspath $(BIN))/mypy --cache-dir ../.mypy_cache
-	cd "$(PROJECT)" && $(abspath $(BIN))/lint-imports --no-cache
+	cd "$(PROJECT)" && $(abspath $(BIN))/lint-imports --no-logo --no-cache
 	$(BIN)/hadolint "$(PROJECT)/Dockerfile"
 	$(BIN)/shellcheck .ci/run
 

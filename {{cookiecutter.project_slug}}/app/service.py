@@ -1,6 +1,7 @@
 """How every service starts: settings, logs, one line and an exit code when something is wrong, and the web server."""
 
 import errno
+import logging
 import socket
 import sys
 from collections.abc import Callable
@@ -35,6 +36,8 @@ def serve(settings: Settings, factory: str, *, workers: int = 1, threads: int = 
 
     host, port = settings.address
     _refuse_taken_port(host, port)
+    # threads that wait in a long poll cost nothing: their number is no reason for a warning at every start
+    logging.getLogger("_granian").addFilter(lambda record: "Python threads" not in record.getMessage())
     Server(
         factory,
         address=host,

@@ -129,13 +129,17 @@ def check_env() -> Iterator[Finding]:
     if not ENV.is_file():
         yield broken(".env is missing", "run `make init`")
         return
+    lines = ENV.read_text(encoding="utf-8").splitlines()
+    odd = [number for number, line in enumerate(lines, 1) if not re.match(r"\s*(#|$|(export\s+)?\w+\s*=)", line)]
+    if odd:
+        yield broken(f".env cannot be read in line {odd[0]}", "write NAME=value, or # before a remark")
     known = set(re.findall(r"^(?:# )?([A-Z_]+)=", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE))
     unknown = sorted(set(read_env(ENV)) - known)
     if unknown:
         yield doubtful(f".env has names that nothing reads: {', '.join(unknown)}", "look for the right name in .env.example")
     if ENV.stat().st_mode & 0o077:
         yield doubtful("others on this machine can read .env", "run `chmod 600 .env`")
-    if not unknown:
+    if not (odd or unknown):
         yield good(".env")
 
 
@@ -204,6 +208,20 @@ def check_volume() -> Iterator[Finding]:
         yield doubtful("the database's volume is older than its password, and may have another", cure)
 
 
+def check_containers() -> Iterator[Finding]:
+    """No container keeps failing; one that does has said why in its last words."""
+    worked, said = compose("ps", "--all", "--format", "json") if engine() else (False, "")
+    for line in said.splitlines() if worked else ():
+        container = json.loads(line)
+        if container["State"] == "running" and container["Health"] in ("", "healthy", "starting"):
+            continue
+        if container["State"] == "exited" and not container["ExitCode"]:
+            continue
+        _, words = compose("logs", "--no-color", "--no-log-prefix", "--tail", "1", container["Service"])
+        state = container["Health"] if container["State"] == "running" else container["State"]
+        yield broken(f"the container {container['Service']} is {state}", f"it said last: {words or 'nothing'}")
+
+
 def check_line_ends() -> Iterator[Finding]:
     """No file that a shell, make or a container reads ends its lines as Windows does."""
     patterns = (
@@ -238,7 +256,8 @@ def check_space() -> Iterator[Finding]:
 
 
 CHECKS = (
-    check_docker, check_ports, check_env, check_secrets, check_owner, check_vk, check_volume, check_line_ends, check_space,
+    check_docker, check_ports, check_env, check_secrets, check_owner, check_vk, check_volume, check_containers,
+    check_line_ends, check_space,
 )  # fmt: skip
 
 

@@ -39,7 +39,12 @@ def setting(name: str) -> str:
 
 
 def _create(path: Path, content: str, mode: int) -> bool:
-    """Write a file that is not there yet, with exactly this mode whatever the umask is. False when it is there."""
+    """Write a file that is not there yet, with exactly this mode whatever the umask is. False when it is there.
+
+    A file that holds nothing counts as not there.
+    """
+    if path.is_file() and not path.read_text(encoding="utf-8").strip():
+        path.unlink()
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

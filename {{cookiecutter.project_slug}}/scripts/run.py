@@ -24,6 +24,7 @@ from init import ROOT, SANDBOX_TOKEN, SECRETS, setting
 GRACE = 30  # seconds that a service has to end by itself; in containers they are the same
 BOT_ALIVE = Path(tempfile.gettempdir()) / "bot-alive"
 PORT = re.compile(r"LISTEN=127\.0\.0\.1:\$\{(\w+):-(\d+)\}")
+_speaking = threading.Lock()  # lines of several threads must not run into each other
 # a proxy of this machine is not for this machine's own addresses
 _http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -66,7 +67,7 @@ def secret(name: str) -> str:
 
 def say(name: str, text: str) -> None:
     """One line, with who says it in front. A terminal that was closed is no reason to leave services behind."""
-    with suppress(OSError):
+    with _speaking, suppress(OSError):
         print(f"{name:<8}| {text}", flush=True)
 
 
@@ -75,6 +76,7 @@ class Service:
 
     def __init__(self, name: str, command: str, environment: dict[str, str]) -> None:
         self.name = name
+        self.last = ""  # what it said last: the reason, when it ends by itself
         self.process = subprocess.Popen(
             ["/bin/sh", "-c", f"exec env {command}"],
             cwd=ROOT,
@@ -91,7 +93,8 @@ class Service:
 
     def _show(self) -> None:
         for line in self.process.stdout or ():
-            say(self.name, line.rstrip("\n"))
+            self.last = line.rstrip("\n")
+            say(self.name, self.last)
 
     def wait(self, end: float) -> bool:
         """Wait until `end` on the monotonic clock, then kill it and all that it started. True when it ended well."""
@@ -122,7 +125,7 @@ def is_ready(name: str, since: float) -> bool:
 def addresses(services: Sequence[str]) -> None:
     """Print where people find what runs. The password itself goes to a terminal only, not into a file or a CI log."""
     port = {name: f"http://127.0.0.1:{number}" for name, (_, number) in ports().items()}
-    password = secret("operator_password") if sys.stdout.isatty() else "in secrets/operator_password"
+    password = secret("operator_password") if sys.stdout.isatty() else f"in {SECRETS / 'operator_password'}"
     print(f"\n  Inbox     {port['web']}\n            login admin, password {password}")
     if "reports" in services:
         print(f"  Reports   {port['web']}/reports/")
@@ -131,27 +134,30 @@ def addresses(services: Sequence[str]) -> None:
     print(flush=True)
 
 
-def supervise(services: list[Service], commands: dict[str, str], environment: dict[str, str], stop: Callable[[], bool]) -> int:
-    """Migrate, start everything, say when it is ready, and go on until `stop` (0) or a service ends by itself (1)."""
+def supervise(
+    services: list[Service], commands: dict[str, str], environment: dict[str, str], stop: Callable[[], bool]
+) -> Service | None:
+    """Migrate, start everything, say when it is ready, and go on until `stop`, or until a service ends by itself: that one."""
     migrate = Service("migrate", "python -m app.storage migrate", environment)
     services.append(migrate)
     while migrate.process.poll() is None:
         if stop():
-            return 0
+            return None
         time.sleep(0.1)
     if migrate.process.returncode:
-        return 1
+        return migrate
     services.clear()
 
     since = time.time()
-    for name, command in commands.items():
-        services.append(Service(name, command, environment))
-    waiting, told = set(commands), time.monotonic()
+    unstarted, waiting, told = dict(commands), set(commands), time.monotonic()
     while not stop():
+        for name in list(unstarted):
+            # without the sandbox the bot would begin with a complaint about VK
+            if name != "bot" or "sandbox" not in waiting:
+                services.append(Service(name, unstarted.pop(name), environment))
         for service in services:
             if service.process.poll() is not None:
-                say("run", f"{service.name} ended by itself with code {service.process.returncode}: stopping the others")
-                return 1
+                return service
         for name in sorted(waiting):
             if is_ready(name, since):
                 waiting.remove(name)
@@ -163,7 +169,7 @@ def supervise(services: list[Service], commands: dict[str, str], environment: di
             told = time.monotonic()
             say("run", f"still waiting for {', '.join(sorted(waiting))}")
         time.sleep(0.2)
-    return 0
+    return None
 
 
 def is_closed(terminal: int) -> bool:
@@ -221,7 +227,7 @@ def main() -> int:
     services: list[Service] = []
     with own_terminal():
         try:
-            code = supervise(services, commands, environment, lambda: bool(asked) or (in_terminal and is_closed(0)))
+            ended = supervise(services, commands, environment, lambda: bool(asked) or (in_terminal and is_closed(0)))
         finally:
             if services:
                 say("run", "stopping")
@@ -229,9 +235,13 @@ def main() -> int:
                 service.process.terminate()
             end = time.monotonic() + GRACE
             unclean = [service.name for service in services if not service.wait(end)]
-    if code == 0 and unclean:
+    if ended:
+        # the reason once more: the others had much to say since
+        say("run", f"{ended.name} ended by itself with code {ended.process.returncode}; the last it said: {ended.last}")
+        return 1
+    if unclean:
         say("run", f"did not stop as they should: {', '.join(unclean)}")
-    return code or len(unclean)
+    return len(unclean)
 
 
 if __name__ == "__main__":

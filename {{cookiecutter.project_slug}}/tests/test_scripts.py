@@ -38,8 +38,9 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """This machine's environment without its settings, on ports that are free."""
-    own = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields and "MAKE" not in name}
+    """This machine's environment without its settings and without what an outer `make` was told, on ports that are free."""
+    told = {"VENV", "INSTALLED", "PYTHON", *(name.upper() for name in Settings.model_fields)}
+    own = {name: value for name, value in os.environ.items() if name not in told and "MAKE" not in name}
     web, reports, sandbox = free_ports(3)
     ports = {"WEB_PORT": str(web), "REPORTS_PORT": str(reports), "SANDBOX_PORT": str(sandbox)}
     return own | ports | {"TMPDIR": str(tmp_path)}
@@ -123,6 +124,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an unknown name": (
         lambda p: (p / ".env").write_text("WEB_PROT=1\n"),
         " ! .env has names that nothing reads: WEB_PROT: look for the right name in .env.example",
+    ),
+    "a line that is no setting": (
+        lambda p: (p / ".env").write_text("# remark\n\nthis is nonsense\n"),
+        " ✗ .env cannot be read in line 3: write NAME=value, or # before a remark",
     ),
     "settings open to others": (
         lambda p: (p / ".env").chmod(0o644),
@@ -282,7 +287,8 @@ def test_make_lists_every_command(project: Path, environment: dict[str, str]) ->
     described = dict(re.findall(r"^([\w-]+):.*?## (.+)$", makefile, re.MULTILINE))
     listed = make(project, environment).stdout
     assert dict(re.findall(r"^  make ([\w-]+) +(.+)$", listed, re.MULTILINE)) == described
-    wanted = "init vk-check doctor run up watch down logs ps migrate migration shell-db test lint format messages lock upgrade"
+    wanted = "init vk-check doctor run up watch down logs ps migrate password migration shell-db"
+    wanted += " test lint format messages lock upgrade"
     assert sorted(described) == sorted(wanted.split())
 
 
@@ -350,8 +356,8 @@ def test_the_manual_of_settings_is_complete_and_holds_nothing_else() -> None:
         name.lower() for name in re.findall(r"^(?:# )?([A-Z_]+)=", (PROJECT / ".env.example").read_text(), re.MULTILINE)
     }
     # set for each service by the Procfile, by scripts/run.py and by docker-compose.yml
-    of_the_bot = {name for name in Settings.model_fields if name.startswith(("vk_", "operators_"))}
-    internal = {"listen", "reports_url"} | (set() if "bot" in ROOMS else of_the_bot)
+    without_bot = {name for name in Settings.model_fields if name.startswith(("vk_", "operators_"))}
+    internal = {"listen", "reports_url"} | (set() if "bot" in ROOMS else without_bot)
     secret = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
     assert set(Settings.model_fields) - internal - secret <= documented
     readers = "".join((PROJECT / name).read_text() for name in ("Procfile", "docker-compose.yml", "docker-compose.override.yml"))
@@ -443,7 +449,37 @@ def test_run_ends_when_a_service_does(run: Run) -> None:
     assert web
     os.kill(int(web[1]), signal.SIGKILL)
     assert run.end() == 2  # make's own code for a command that failed
-    assert run.said("web ended by itself with code -9: stopping the others")
+    assert run.said("web ended by itself with code -9; the last it said: ")
+
+
+@pytest.mark.skipif("bot" not in ROOMS, reason="the texts are the bot's")
+def test_run_says_at_its_end_what_the_reason_was(project: Path, environment: dict[str, str]) -> None:
+    (project / ".env").write_text("APP_LANGUAGE=ru\n")
+    texts = project / "app/bot/texts/ru.toml"
+    texts.write_text(texts.read_text().replace("\nmenu = ", "\nmeno = "))
+    run = Run(project, environment)
+    assert run.end() == 2
+    last = [line for line in run.log.read_text().splitlines() if line.startswith("run ")][-1]
+    assert "bot ended by itself with code 2; the last it said: bot: " in last
+    assert "ru.toml" in last
+    assert "menu" in last
+
+
+def test_a_lost_password_is_made_anew(project: Path, environment: dict[str, str]) -> None:
+    (project / ".env").write_text("")
+    assert make(project, environment, "migrate", *INSTALLED).returncode == 0
+    (project / "secrets/operator_password").unlink()
+    assert make(project, environment, "init").returncode == 0
+    assert make(project, environment, "password", *INSTALLED).returncode == 0
+    code = """
+from sqlalchemy import create_engine, text
+from app.storage.migrate import hasher
+with create_engine("sqlite:///data/desk.db").connect() as connection:
+    (found, version), = connection.execute(text("SELECT password_hash, session_version FROM operator"))
+print(hasher.verify(found, open("secrets/operator_password").read().strip()), version)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True 2\n"
 
 
 def test_run_waits_for_a_database_and_can_be_stopped_meanwhile(project: Path, environment: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""python -m app.storage migrate | revision MESSAGE"""
+"""python -m app.storage migrate | reset-password | revision MESSAGE"""
 
 import sys
 
@@ -12,6 +12,8 @@ def main(settings: Settings) -> None:
     match sys.argv[1:]:
         case ["migrate"]:
             migrate.migrate(settings)
+        case ["reset-password"]:
+            migrate.reset_password(settings)
         case ["revision", message] if message:
             migrate.revision(settings, message)
         case _:

@@ -21,6 +21,8 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 
+WRONG_PASSWORD = "password authentication failed"  # noqa: S105 - the words of PostgreSQL
+
 
 def make_engine(url: URL, *, pool_size: int = 5) -> Engine:
     """An engine for `url`. On SQLite: WAL, foreign keys, a busy timeout, and every transaction begins as a writer.
@@ -131,6 +133,6 @@ def _where(engine: Engine) -> str:
 def _reason(error: SQLAlchemyError) -> str:
     cause = str(getattr(error, "orig", error)).strip().splitlines()
     reason = redact(cause[0] if cause else type(error).__name__)
-    if isinstance(error, OperationalError) and "password authentication failed" in reason:
+    if isinstance(error, OperationalError) and WRONG_PASSWORD in reason:
         reason += " (an old volume keeps its old password: see `make doctor`)"
     return reason

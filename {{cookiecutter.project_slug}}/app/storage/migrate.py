@@ -9,9 +9,9 @@ from argon2 import PasswordHasher
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from app.storage import roles
-from app.storage.engine import alembic_config, reachable, schema_head, wait_for_database
+from app.storage.engine import WRONG_PASSWORD, alembic_config, reachable, schema_head, wait_for_database
 from app.storage.models import Operator, Role
 
 log = structlog.get_logger()
@@ -22,8 +22,11 @@ FIRST_LOGIN = "admin"
 
 
 def migrate(settings: Settings) -> None:
-    """Wait for the database, then bring it to the head revision. Running it again changes nothing."""
-    engine = wait_for_database(settings, ready=reachable)
+    """Wait for the database, then bring it to the head revision. Running it again changes nothing.
+
+    Raises `SettingsError` when the database refuses the password.
+    """
+    engine = wait_for_database(settings, ready=_answers)
     command.upgrade(alembic_config(settings.database), "head")
     if engine.dialect.name == "postgresql":
         with engine.begin() as connection:
@@ -31,6 +34,27 @@ def migrate(settings: Settings) -> None:
             roles.grant(cast("psycopg.Connection", driver), settings)
     _first_operator(engine, settings)
     log.info(f"the database is at revision {schema_head()}")
+    engine.dispose()
+
+
+def _answers(engine: Engine) -> str | None:
+    problem = reachable(engine)
+    if problem and WRONG_PASSWORD in problem:
+        raise SettingsError(problem)  # no waiting cures that
+    return problem
+
+
+def reset_password(settings: Settings) -> None:
+    """Give the first operator the password from `secrets/operator_password` again, and end all their sessions."""
+    engine = wait_for_database(settings)
+    with Session(engine) as session, session.begin():
+        operator = session.scalar(select(Operator).where(Operator.login == FIRST_LOGIN))
+        if operator is None:
+            raise SettingsError(f"there is no operator {FIRST_LOGIN}")
+        operator.password_hash = hasher.hash(settings.secret("operator_password"))
+        operator.session_version += 1
+        operator.active = True
+    log.info(f"{FIRST_LOGIN} has the password in secrets/operator_password now")
     engine.dispose()
 
 

@@ -163,6 +163,22 @@ def test_health_checks_fail_without_the_database_and_recover_with_it(containers:
         eventually(lambda service=service: containers.check_health(service), f"{service} is healthy again")
 
 
+def test_up_ends_with_the_reason_when_a_setting_is_wrong(containers: Containers) -> None:
+    settings = containers.folder / ".env"
+    right = settings.read_text()
+    settings.write_text(f"{right}APP_TIME_ZONE=Moscow\n")
+    try:
+        environment = containers.environment | {"COMPOSE_PROJECT_NAME": containers.compose.name}
+        done = subprocess.run(
+            ["make", "up"], cwd=containers.folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+    finally:
+        settings.write_text(right)
+    assert done.returncode == 2
+    assert "APP_TIME_ZONE is not a time zone; write one like Europe/Moscow" in done.stderr
+    containers.start()
+
+
 def test_every_container_stops_by_itself_with_exit_code_0(containers: Containers) -> None:
     containers.run("stop")
     codes = {service: containers.inspect(service)["State"]["ExitCode"] for service in SERVICES}
