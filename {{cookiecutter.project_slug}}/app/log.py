@@ -26,6 +26,12 @@ def one_line(error: BaseException) -> str:
     return redact(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
+def request_id() -> str | None:
+    """The number of the web's request that is being answered here; None outside of one."""
+    number = structlog.contextvars.get_contextvars().get("request_id")
+    return number if isinstance(number, str) else None
+
+
 def _redact_all(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
 

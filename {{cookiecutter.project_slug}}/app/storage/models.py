@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -27,6 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from app.log import request_id
 
 BigKey = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in a column of type INTEGER
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -280,8 +283,52 @@ class Delivery(Base):
     error_code: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    # of the web's request that it comes from, to be found again in the logs of both
+    request_id: Mapped[str | None] = mapped_column(String(64), default=request_id)
 
     message: Mapped[Message | None] = relationship(back_populates="deliveries")
+
+
+class File(Base):
+    """What an operator sent along with an answer, kept for the thread; the bot has its own copy in `Delivery.upload`."""
+
+    __tablename__ = "file"
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    conversation_id: Mapped[int] = mapped_column(ForeignKey("conversation.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    # what its content is, not what its sender called it: "image/png", "application/pdf"
+    type: Mapped[str] = mapped_column(String(100))
+    content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Note(Base):
+    """What operators tell each other about a conversation. It is no message: nothing sends it, no report counts it."""
+
+    __tablename__ = "note"
+    __table_args__ = (Index(None, "conversation_id", "after_id"),)
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    conversation_id: Mapped[int] = mapped_column(ForeignKey("conversation.id", ondelete="CASCADE"))
+    # the number of the message below which it stands: the last one when it was written, 0 if there was none
+    after_id: Mapped[int] = mapped_column(BigInteger)
+    operator_id: Mapped[int] = mapped_column(ForeignKey("operator.id"))
+    key: Mapped[str | None] = mapped_column(String(64), unique=True)  # as in `Message`
+    text: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class CannedAnswer(Base):
+    """A text that operators need often; "/" and its `shortcut` write it into an answer."""
+
+    __tablename__ = "canned_answer"
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    shortcut: Mapped[str] = mapped_column(String(50), unique=True)
+    text: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
 
 class Cursor(Base):
@@ -341,7 +388,7 @@ class Audit(Base):
     """Who did what, when, and from where. Rows are only ever added."""
 
     __tablename__ = "audit"
-    __table_args__ = (Index(None, "at", "id"),)
+    __table_args__ = (Index(None, "operator_id", "id"), Index(None, "action", "id"))
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     at: Mapped[datetime] = mapped_column(default=now)
@@ -350,3 +397,28 @@ class Audit(Base):
     target: Mapped[str | None] = mapped_column(String(200))
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     address: Mapped[str | None] = mapped_column(String(100))
+    request_id: Mapped[str | None] = mapped_column(String(64))
+
+
+class Throttle(Base):
+    """How many passwords were tried of late for an account, or from an address or a browser (`app/web/throttle.py`)."""
+
+    __tablename__ = "throttle"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    tries: Mapped[int]
+    # when counting begins anew
+    until: Mapped[datetime] = mapped_column(index=True)
+
+
+class Checkup(Base):
+    """What the bot found when it asked VK how it is set up (`app/bot/check.py`), for the web, which cannot ask VK itself."""
+
+    __tablename__ = "checkup"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    # a look is wanted while this is later than the last one
+    asked_at: Mapped[datetime] = mapped_column(default=now)
+    done_at: Mapped[datetime | None]
+    # [{"name", "right", "en": {"text", "cure"}, "ru": {"text", "cure"}}], in order
+    found: Mapped[list[dict[str, Any]]] = mapped_column(default=list)

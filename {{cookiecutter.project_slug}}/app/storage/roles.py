@@ -15,10 +15,15 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "message": ("SELECT", "INSERT", "UPDATE"),
         "event": ("SELECT", "INSERT", "UPDATE"),
         "delivery": ("SELECT", "INSERT", "UPDATE"),
+        "note": ("SELECT", "INSERT"),
+        "file": ("SELECT", "INSERT"),
+        "canned_answer": WRITE,
         "cursor": READ,
         "heartbeat": READ,
         "operator": ("SELECT", "INSERT", "UPDATE"),
         "audit": ("SELECT", "INSERT"),
+        "throttle": WRITE,
+        "checkup": ("SELECT", "INSERT", "UPDATE"),
     },
     "bot": {
         "alembic_version": READ,
@@ -30,6 +35,7 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "cursor": WRITE,
         "ticket": ("SELECT", "INSERT", "UPDATE"),
         "heartbeat": WRITE,
+        "checkup": ("SELECT", "INSERT", "UPDATE"),
     },
     "reports": {
         "alembic_version": READ,
