@@ -1,6 +1,6 @@
 """The tables. Times are UTC and carry their zone; people see them in the project's own."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -125,6 +125,24 @@ class DeliveryState(StrEnum):
     SENT = "sent"
     FAILED = "failed"
     HELD = "held"
+
+
+class JobState(StrEnum):
+    """A job waits, is being done, is done, was given up with its reason, or is not wanted any more."""
+
+    NEW = "new"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Rhythm(StrEnum):
+    """How often a report is sent: when a day, a week (from Monday) or a month is over."""
+
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
 
 
 class Role(StrEnum):
@@ -422,3 +440,88 @@ class Checkup(Base):
     done_at: Mapped[datetime | None]
     # [{"name", "right", "en": {"text", "cure"}, "ru": {"text", "cure"}}], in order
     found: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+
+
+class ReportSubscription(Base):
+    """A report that is sent to a person or a chat by itself, when a period is over and it is `hour` o'clock in the project's zone."""
+
+    __tablename__ = "report_subscription"
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    peer_id: Mapped[int] = mapped_column(BigInteger)
+    rhythm: Mapped[Rhythm] = mapped_column(_choice(Rhythm))
+    hour: Mapped[int]
+    language: Mapped[str] = mapped_column(String(10))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ReportJob(Base):
+    """Something that the reports are to make: a file to be fetched, or a picture for a chat.
+
+    A subscription's job for a period is there once, whoever puts it there: (`subscription_id`, `period`) is its slot.
+    """
+
+    __tablename__ = "report_job"
+    __table_args__ = (
+        UniqueConstraint("subscription_id", "period"),
+        *_index_where("state IN ('new', 'running')", ix_report_job_unfinished=["id"]),
+    )
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    params: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    # the operator who asked for it, and who alone may fetch it; None for what goes to a chat
+    operator_id: Mapped[int | None] = mapped_column(ForeignKey("operator.id"))
+    # the chat or the person that gets it
+    peer_id: Mapped[int | None] = mapped_column(BigInteger)
+    subscription_id: Mapped[int | None] = mapped_column(ForeignKey("report_subscription.id", ondelete="SET NULL"))
+    # the first day of what a subscription's job is about
+    period: Mapped[date | None]
+    state: Mapped[JobState] = mapped_column(_choice(JobState), default=JobState.NEW)
+    attempts: Mapped[int] = mapped_column(default=0)
+    # while RUNNING: when another worker may take it over from one that died
+    lease_until: Mapped[datetime | None]
+    # of `total` rows or steps; None while nobody knows how many there are
+    done: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int | None]
+    # a name in the reports' folder, until it is too old or there are too many
+    file: Mapped[str | None] = mapped_column(String(200))
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    # how it went to the chat
+    delivery_id: Mapped[int | None] = mapped_column(ForeignKey("delivery.id", ondelete="SET NULL"))
+    # what the reader has to know: that not everything is in it, or why there is none
+    note: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    finished_at: Mapped[datetime | None]
+
+
+class Alert(Base):
+    """Something that operators have to look at. Of a rule there is one at a time; it ends when nothing is wrong any more."""
+
+    __tablename__ = "alert"
+    __table_args__ = (
+        Index(
+            "uq_alert_open", "rule", unique=True, postgresql_where=text("ended_at IS NULL"), sqlite_where=text("ended_at IS NULL")
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    rule: Mapped[str] = mapped_column(String(50))
+    # in the project's language, as it is told in the operators' chat
+    words: Mapped[str] = mapped_column(Text)
+    began_at: Mapped[datetime] = mapped_column(default=now)
+    # when it was last so
+    seen_at: Mapped[datetime] = mapped_column(default=now)
+    ended_at: Mapped[datetime | None]
+    told_at: Mapped[datetime | None]
+    end_told_at: Mapped[datetime | None]
+
+
+class Sample(Base):
+    """How much there was of something at a moment: what the lines on the health page are drawn from, for a day."""
+
+    __tablename__ = "sample"
+
+    name: Mapped[str] = mapped_column(String(50), primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    value: Mapped[float]

@@ -4,7 +4,8 @@ from psycopg import Connection, sql
 
 from app.settings import Settings
 
-# the web answers, signs people in, and takes in what VK calls with; the bot takes in and sends; the reports only read
+# the web answers, signs people in, and takes in what VK calls with; the bot takes in and sends; the reports read,
+# and write nothing but what is their own and what they send
 READ = ("SELECT",)
 WRITE = ("SELECT", "INSERT", "UPDATE", "DELETE")
 GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -24,6 +25,7 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "audit": ("SELECT", "INSERT"),
         "throttle": WRITE,
         "checkup": ("SELECT", "INSERT", "UPDATE"),
+        "alert": READ,
     },
     "bot": {
         "alembic_version": READ,
@@ -36,6 +38,7 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "ticket": ("SELECT", "INSERT", "UPDATE"),
         "heartbeat": WRITE,
         "checkup": ("SELECT", "INSERT", "UPDATE"),
+        "report_job": ("SELECT", "INSERT"),
     },
     "reports": {
         "alembic_version": READ,
@@ -43,9 +46,13 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "conversation": READ,
         "message": READ,
         "event": READ,
-        "delivery": READ,
+        "delivery": ("SELECT", "INSERT"),
         "cursor": READ,
-        "heartbeat": READ,
+        "heartbeat": ("SELECT", "INSERT", "UPDATE"),
+        "report_subscription": WRITE,
+        "report_job": WRITE,
+        "alert": WRITE,
+        "sample": WRITE,
     },
 }
 # a service needs to know who an operator is and nothing else of them: not the password's hash

@@ -18,6 +18,7 @@ class Channel(StrEnum):
     EVENTS = "desk_events"
     INBOX = "desk_inbox"
     OUTBOX = "desk_outbox"
+    REPORTS = "desk_reports"
 
 
 def wake(session: Session, channel: Channel) -> None:

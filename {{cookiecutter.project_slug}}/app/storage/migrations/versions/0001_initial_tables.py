@@ -267,16 +267,113 @@ def upgrade() -> None:
             sqlite_where=unfinished,
         )
         failed, held = sa.text("state = 'failed'"), sa.text("state = 'held'")
-        batch_op.create_index(
-            "ix_delivery_failed", ["next_try_at"], unique=False, postgresql_where=failed, sqlite_where=failed
-        )
+        batch_op.create_index("ix_delivery_failed", ["next_try_at"], unique=False, postgresql_where=failed, sqlite_where=failed)
         batch_op.create_index("ix_delivery_held", ["id"], unique=False, postgresql_where=held, sqlite_where=held)
 
+    op.create_table(
+        "alert",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("rule", sa.String(length=50), nullable=False),
+        sa.Column("words", sa.Text(), nullable=False),
+        sa.Column("began_at", models.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("seen_at", models.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", models.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("told_at", models.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("end_told_at", models.UtcDateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alert")),
+    )
+    with op.batch_alter_table("alert", schema=None) as batch_op:
+        batch_op.create_index(
+            "uq_alert_open",
+            ["rule"],
+            unique=True,
+            postgresql_where=sa.text("ended_at IS NULL"),
+            sqlite_where=sa.text("ended_at IS NULL"),
+        )
+
+    op.create_table(
+        "report_subscription",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("peer_id", sa.BigInteger(), nullable=False),
+        sa.Column("rhythm", sa.Enum("daily", "weekly", "monthly", name="rhythm", native_enum=False, length=20), nullable=False),
+        sa.Column("hour", sa.Integer(), nullable=False),
+        sa.Column("language", sa.String(length=10), nullable=False),
+        sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_report_subscription")),
+    )
+    op.create_table(
+        "sample",
+        sa.Column("name", sa.String(length=50), nullable=False),
+        sa.Column("at", models.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("value", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "at", name=op.f("pk_sample")),
+    )
+    op.create_table(
+        "report_job",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("params", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("operator_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("peer_id", sa.BigInteger(), nullable=True),
+        sa.Column("subscription_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("period", sa.Date(), nullable=True),
+        sa.Column(
+            "state",
+            sa.Enum("new", "running", "done", "failed", "cancelled", name="jobstate", native_enum=False, length=20),
+            nullable=False,
+        ),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lease_until", models.UtcDateTime(timezone=True), nullable=True),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=True),
+        sa.Column("file", sa.String(length=200), nullable=True),
+        sa.Column("size", sa.BigInteger(), nullable=True),
+        sa.Column("delivery_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", models.UtcDateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["delivery.id"], name=op.f("fk_report_job_delivery_id_delivery"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(["operator_id"], ["operator.id"], name=op.f("fk_report_job_operator_id_operator")),
+        sa.ForeignKeyConstraint(
+            ["subscription_id"],
+            ["report_subscription.id"],
+            name=op.f("fk_report_job_subscription_id_report_subscription"),
+            ondelete="SET NULL",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_report_job")),
+        sa.UniqueConstraint("subscription_id", "period", name=op.f("uq_report_job_subscription_id_period")),
+    )
+    with op.batch_alter_table("report_job", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_report_job_unfinished",
+            ["id"],
+            unique=False,
+            postgresql_where=sa.text("state IN ('new', 'running')"),
+            sqlite_where=sa.text("state IN ('new', 'running')"),
+        )
     # ### end Alembic commands ###
 
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    with op.batch_alter_table("report_job", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_report_job_unfinished",
+            postgresql_where=sa.text("state IN ('new', 'running')"),
+            sqlite_where=sa.text("state IN ('new', 'running')"),
+        )
+
+    op.drop_table("report_job")
+    op.drop_table("sample")
+    op.drop_table("report_subscription")
+    with op.batch_alter_table("alert", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_alert_open", postgresql_where=sa.text("ended_at IS NULL"), sqlite_where=sa.text("ended_at IS NULL")
+        )
+
+    op.drop_table("alert")
     with op.batch_alter_table("delivery", schema=None) as batch_op:
         batch_op.drop_index("ix_delivery_held")
         batch_op.drop_index("ix_delivery_failed")
