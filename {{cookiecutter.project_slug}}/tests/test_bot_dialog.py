@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from app.bot.dialog import dialog
 from app.bot.keyboard import AnyButton, Button, Card, Carousel, Keyboard
 from app.bot.talk import Acknowledge, Action, Ask, Dialog, Document, Field, File, Form, HandOver, Incoming, Photo, Picture, Reply
-from app.bot.texts import Texts, load_texts
+from app.bot.texts import Texts, fill, load_texts
 from app.settings import SettingsError
 
 MOSCOW = ZoneInfo("Europe/Moscow")
@@ -46,10 +46,10 @@ def press(texts: Texts, button: AnyButton, **more: Any) -> list[Action]:
 
 @pytest.mark.parametrize(
     "message",
-    [{"payload": {"command": "start"}}, {"text": "/Start"}, {"text": " НАЧАТЬ! "}, {"text": "есть кто?", "first": True}],
+    [{"payload": {"command": "start"}}, {"text": "/Start"}, {"text": " НАЧАТЬ! "}, {"text": "Добрый день!"}, {"in_chat": True}],
 )
 def test_a_newcomer_is_greeted_by_name_and_offered_the_menu(texts: Texts, message: dict[str, Any]) -> None:
-    (reply,) = told(texts, name="Анна", **message)
+    (reply,) = told(texts, name="Анна", first=True, **message)
     assert isinstance(reply, Reply)
     assert ", Анна!" in reply.text
     assert [button.label for button in buttons(reply)] == [
@@ -92,9 +92,33 @@ def test_a_button_of_an_older_list_shows_the_new_one(texts: Texts, command: str)
     assert len(buttons(reply)) > 1
 
 
-@pytest.mark.parametrize("message", [{"payload": {"command": "human"}}, {"text": "позовите оператора"}, {"text": "A HUMAN!"}])
+@pytest.mark.parametrize("message", [{"text": "есть кто?"}, {"text": "Здравствуйте, где мой заказ?"}, {"attachments": [{}]}])
+def test_a_newcomer_who_is_not_understood_is_greeted_and_handed_over(texts: Texts, message: dict[str, Any]) -> None:
+    reply, hand_over = told(texts, name="Анна", first=True, **message)
+    assert reply == Reply(fill(texts.newcomer, name=", Анна"), Keyboard())
+    assert hand_over == HandOver()
+
+
+def test_a_newcomer_who_is_understood_is_only_answered(texts: Texts) -> None:
+    assert told(texts, texts.questions[0].words[0], first=True)[0].text == texts.questions[0].answer
+    assert told(texts, "/menu", first=True)[0].text == texts.menu
+    assert told(texts, "оператора!", first=True) == [Reply(texts.handed_over, Keyboard()), HandOver(texts.buttons.human)]
+
+
+HUMANS = (
+    *("позовите оператора", "Менеджер!", "нужен живой человек", "поговорить с человеком", "служба поддержки", "есть жалоба"),
+    *("хочу пожаловаться", "позовите кого-нибудь", "A HUMAN!", "two agents", "call support", "a complaint", "an operator"),
+)
+
+
+@pytest.mark.parametrize("message", [{"payload": {"command": "human"}}, *({"text": text} for text in HUMANS)])
 def test_a_human_is_called(texts: Texts, message: dict[str, Any]) -> None:
     assert told(texts, **message) == [Reply(texts.handed_over, Keyboard()), HandOver(texts.buttons.human)]
+
+
+@pytest.mark.parametrize("text", ["как человечно", "кооператор", "humane", "an agency", "insupportable", "supporting"])
+def test_only_whole_words_call_a_human(texts: Texts, text: str) -> None:
+    assert told(texts, text) == [Reply(texts.unknown, Keyboard()), HandOver()]
 
 
 @pytest.mark.parametrize("message", [{"text": "кто вы такие"}, {"attachments": [{}]}, {"payload": {"command": "gone"}}])

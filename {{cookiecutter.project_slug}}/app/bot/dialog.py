@@ -16,11 +16,11 @@ dialog = Dialog()
 
 
 @dialog.button("start")
-@dialog.command("start", "начать", "старт", "hello", "hi", "привет", "здравствуйте")
+@dialog.command("start", "начать", "старт", "привет", "здравствуй", "здравствуйте", "доброе утро", "добрый день", "добрый вечер")
+@dialog.command("hello", "hi", "hey", "good morning", "good afternoon", "good evening")
 def greet(message: Incoming) -> Reply:
     """Say who is here and what there is to choose from."""
-    name = f", {message.name}" if message.name else ""
-    return Reply(fill(message.texts.greeting, name=name), _menu(message.texts))
+    return Reply(_hello(message, message.texts.greeting), _menu(message.texts))
 
 
 @dialog.button("menu")
@@ -68,7 +68,8 @@ def question_chosen(message: Incoming) -> Reply:
 
 
 @dialog.button("human")
-@dialog.pattern(r"\b(оператор|менеджер|жив(ой|ым) человек|operator|human)")
+@dialog.pattern(r"\b(оператор|менеджер|консультант|поддержк|жалоб)\w*|\b(человек(а|у|ом)?|позови(те)?|позвать|пожаловаться)\b")
+@dialog.pattern(r"\b((operator|manager|human|agent|complaint)s?|complain|support|representative)\b")
 def call_a_human(message: Incoming) -> Sequence[Action]:
     """Hand over without further questions."""
     return _hand_over(message, message.texts.handed_over, HandOver(message.texts.buttons.human))
@@ -88,15 +89,14 @@ def closed(message: Incoming) -> Reply:
 
 @dialog.otherwise
 def free_text(message: Incoming) -> Action | Sequence[Action]:
-    """Answer a frequent question, greet a newcomer; hand everything else over, and say so."""
+    """Answer a frequent question; hand everything else over, and say so. A newcomer is greeted too."""
     for question in message.texts.questions:
         if question.asked_in(message.text):
             return Reply(question.answer, _menu(message.texts))
-    if message.first:
-        return greet(message)
-    if message.in_chat and not message.text:
-        return menu(message)  # only the bot's name
-    return _hand_over(message, message.texts.unknown, HandOver())
+    if message.in_chat and not message.text:  # only the bot's name
+        return greet(message) if message.first else menu(message)
+    text = _hello(message, message.texts.newcomer) if message.first else message.texts.unknown
+    return _hand_over(message, text, HandOver())
 
 
 # --- A form: three questions and a last look, then the operators' turn ---
@@ -150,6 +150,10 @@ def request_started(message: Incoming) -> Sequence[Action]:
 
 
 # --- Keyboards, and what several handlers say ---
+
+
+def _hello(message: Incoming, text: str) -> str:
+    return fill(text, name=f", {message.name}" if message.name else "")
 
 
 def _hand_over(message: Incoming, text: str, hand_over: HandOver) -> Sequence[Action]:

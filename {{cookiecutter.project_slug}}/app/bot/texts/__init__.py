@@ -161,6 +161,7 @@ class Texts(_Strict):
     choose_question: _Text
     handed_over: _Text
     unknown: _Text
+    newcomer: Annotated[_Words, _with("name")]
     welcome: _Text
     closed: _Text
     buttons: Buttons
