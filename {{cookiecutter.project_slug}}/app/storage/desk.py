@@ -1,7 +1,7 @@
 """What more than one service does to conversations. Each function works inside the caller's transaction."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -152,6 +152,15 @@ def answer(session: Session, conversation: Conversation, text: str, **more: Any)
     ledger = Ledger(session)
     ledger.answer(conversation, text, **more)
     return session.get_one(Message, ledger.write()[0])
+
+def send(session: Session, peer_id: int, text: str, upload: Mapping[str, Any] | None = None) -> Delivery:
+    """Put something into the outbox that belongs to no conversation of the inbox; `upload` is what stands in `Delivery`."""
+    delivery = Delivery(**_part(peer_id, text) | {"upload": upload})
+    session.add(delivery)
+    session.flush()
+    wake(session, Channel.OUTBOX)
+    return delivery
+
 
 
 def send_again(session: Session, message: Message, *, also_held: bool) -> None:
