@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from flask import Flask
+from pydantic import SecretStr
 from werkzeug.serving import make_server
 
 from app.bot.check import EVENTS, RIGHTS, Check, check, checks
@@ -139,8 +140,9 @@ def test_another_error_is_said_as_it_is(sandbox: Sandbox) -> None:
     assert "Flood control" in found["vk"].text
 
 
-def test_the_word_sandbox_is_no_key_and_not_sent_to_vk() -> None:
-    found = checks(make_settings(app_language="en").model_copy(update={"vk_token": Settings(vk_token="sandbox").vk_token}))
+@pytest.mark.parametrize("app_env", ["development", "production"])
+def test_the_word_sandbox_is_no_key_and_not_sent_to_vk(app_env: str) -> None:
+    found = checks(make_settings(app_language="en", app_env=app_env).model_copy(update={"vk_token": SecretStr("sandbox")}))
     assert [(each.name, each.right) for each in found] == [("token", False)]
     assert "the word sandbox" in found[0].text
 

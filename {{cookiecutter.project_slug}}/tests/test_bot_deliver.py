@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.bot.deliver import LEASE, REPEATABLE, deliver, settle
 from app.bot.loops import Bot
-from app.bot.vk import Fault, SendResult, Vk, VkError
+from app.bot.vk import Elsewhere, Fault, SendResult, Vk, VkError
 from app.settings import Settings, SettingsError
 from app.storage.engine import make_engine
 from app.storage.models import Conversation, Delivery, DeliveryState, Direction, Message, Person, Ticket, now
@@ -204,16 +204,27 @@ def page(status: str, body: str) -> bytes:
         (page("200 OK", "[]"), "VK's answer to execute cannot be read", True),
         (page("200 OK", '{"error": {}}'), "VK's answer to execute cannot be read", True),
         (page("200 OK", '{"response": [1, 2]}'), "VK's answer to execute cannot be read", True),
-        (None, "VK does not answer (execute: ConnectionError)", False),
     ],
 )
-def test_an_answer_that_is_none_is_one_short_line(answer: bytes | None, said: str, unsure: bool) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    vk = Vk(make_settings(vk_api_url=nobody if answer is None else server(answer)))
+def test_an_answer_that_is_none_is_one_short_line(answer: bytes, said: str, unsure: bool) -> None:
+    vk = Vk(make_settings(vk_api_url=server(answer)))
     with pytest.raises(VkError) as caught:
         sent_by(vk, Delivery(peer_id=101, text="a", random_id=1))
     assert (str(caught.value), caught.value.unsure, caught.value.fault) == (said, unsure, Fault.RETRY)
+
+
+def test_a_vk_that_cannot_be_reached_says_where_to_look() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    without_internet = Vk(make_settings())
+    without_internet._session.mount("https://", Elsewhere(nobody))
+    without_sandbox = Vk(make_settings(vk_api_url=nobody))
+    for vk, said in ((without_internet, "network egress?"), (without_sandbox, f"does the sandbox run at {nobody}?")):
+        with pytest.raises(VkError) as caught:
+            vk.call("users.get")
+        assert str(caught.value).startswith("VK does not answer (users.get: ConnectionError): ")
+        assert str(caught.value).endswith(said)
+        assert (caught.value.unsure, caught.value.fault) == (False, Fault.RETRY)
 
 
 def test_the_sandbox_is_not_for_production() -> None:

@@ -284,7 +284,8 @@ class Process:
             "PATH": os.environ["PATH"],
             "SECRETS_DIR": str(secrets),
             "DATABASE_URL": settings.database.render_as_string(hide_password=False),
-            "VK_API_URL": str(settings.vk_api_url),
+            "VK_API_URL": settings.vk_api_url or "",
+            "APP_ENV": settings.app_env,
             "TMPDIR": str(folder),
             "PYTHONPATH": str(PROJECT),
         }
@@ -422,6 +423,15 @@ def test_a_missing_token_is_one_line(process: Callable[..., Process]) -> None:
     running = process(token="")
     assert running.wait() == 2
     assert running.said.startswith("bot: secret vk_token is missing or empty")
+    assert running.said.count("\n") == 1
+
+
+@on_sqlite
+def test_in_production_the_word_sandbox_is_no_key(process: Callable[..., Process], bot_settings: Settings) -> None:
+    production = bot_settings.model_copy(update={"app_env": "production", "vk_api_url": None})
+    running = process(settings=production, token="sandbox")
+    assert running.wait() == 2
+    assert running.said.startswith("bot: there is no key of VK yet: write one into secrets/vk_token; `make vk-check`")
     assert running.said.count("\n") == 1
 
 

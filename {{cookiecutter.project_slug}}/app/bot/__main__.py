@@ -8,12 +8,12 @@ import structlog
 
 from app import service
 from app.bot.answer import answer
-from app.bot.check import check
+from app.bot.check import SANDBOX_TOKEN, check
 from app.bot.deliver import deliver
 from app.bot.loops import Bot, Loop, Pulse, start
 from app.bot.receive import receive
 from app.bot.texts import load_texts
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from app.storage.engine import make_engine
 
 LOOPS: dict[str, Loop] = {"bot.receive": receive, "bot.answer": answer, "bot.deliver": deliver}
@@ -32,6 +32,8 @@ def main(settings: Settings) -> None:
 
     bot = Bot(settings, make_engine(settings.database))
     # a wrong setting or text is said now, not by a loop that tries for ever
+    if settings.app_env == "production" and settings.secret("vk_token") == SANDBOX_TOKEN:
+        raise SettingsError("there is no key of VK yet: write one into secrets/vk_token; `make vk-check` says where to get it")
     bot.vk()
     load_texts(settings.app_language)
 

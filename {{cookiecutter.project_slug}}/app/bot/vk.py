@@ -96,9 +96,11 @@ class Vk:
         # turns keep the rate, and the loops decide about errors: vk_api would repeat code 6 until the stack is full
         self._api.RPS_DELAY = 0
         self._api.error_handlers.clear()
+        self._look_at = "does the internet answer, and with Docker, is the bot in the network egress?"
         if settings.vk_api_url:
             if settings.app_env == "production":
                 raise SettingsError("VK_API_URL is for development; remove it from .env, or set APP_ENV=development")
+            self._look_at = f"does the sandbox run at {settings.vk_api_url}?"
             self._session.mount(f"{API_HOST}/", Elsewhere(settings.vk_api_url))
             self._session.trust_env = False  # a proxy has no way to an address of this machine
 
@@ -150,7 +152,7 @@ class Vk:
             response.raise_for_status()
             taken = response.json()
         except (requests.RequestException, ValueError) as error:
-            raise _no_answer("an upload", error) from None
+            raise self._no_answer("an upload", error) from None
         if not isinstance(taken, dict):
             raise _unreadable("an upload")
         return taken
@@ -163,7 +165,7 @@ class Vk:
             response.raise_for_status()
             answer = response.json()
         except (requests.RequestException, ValueError) as error:
-            raise _no_answer("the long poll", error) from None
+            raise self._no_answer("the long poll", error) from None
         if not isinstance(answer, dict) or not ("failed" in answer or {"ts", "updates"} <= answer.keys()):
             raise _unreadable("the long poll")
         return answer
@@ -175,10 +177,24 @@ class Vk:
             # vk_api's error carries the token, so it goes no further
             raise _refusal(error.code, str(error.error.get("error_msg"))) from None
         except (ApiHttpError, requests.RequestException, ValueError, KeyError, TypeError) as error:
-            raise _no_answer(method, error) from None
+            raise self._no_answer(method, error) from None
         if not isinstance(answer, dict) or "response" not in answer:
             raise _unreadable(method)
         return answer
+
+    def _no_answer(self, what: str, error: Exception) -> VkError:
+        """One short line for an error of the network: the libraries' own texts hold addresses, keys and object numbers."""
+        if isinstance(error, ApiHttpError):
+            return VkError(f"VK answers {what} with HTTP status {error.response.status_code}", unsure=True)
+        if isinstance(error, requests.HTTPError) and error.response is not None:
+            return VkError(f"VK answers {what} with HTTP status {error.response.status_code}")
+        if isinstance(error, ValueError | KeyError | TypeError):
+            return _unreadable(what)
+        said = f"VK does not answer ({what}: {type(error).__name__})"
+        reason = getattr(error.args[0], "reason", None) if error.args else None
+        if isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError):
+            return VkError(f"{said}: {self._look_at}")
+        return VkError(said, unsure=True)
 
 
 def _refusal(code: int, text: str) -> VkError:
@@ -186,19 +202,6 @@ def _refusal(code: int, text: str) -> VkError:
     if error.fault is Fault.TOKEN:
         return VkError(f"VK refuses the token ({code}: {text}); put the community's token into the secret vk_token", code)
     return error
-
-
-def _no_answer(what: str, error: Exception) -> VkError:
-    """One short line for an error of the network: the libraries' own texts hold addresses, keys and object numbers."""
-    if isinstance(error, ApiHttpError):
-        return VkError(f"VK answers {what} with HTTP status {error.response.status_code}", unsure=True)
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return VkError(f"VK answers {what} with HTTP status {error.response.status_code}")
-    if isinstance(error, ValueError | KeyError | TypeError):
-        return _unreadable(what)
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    never_left = isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
-    return VkError(f"VK does not answer ({what}: {type(error).__name__})", unsure=not never_left)
 
 
 def _unreadable(what: str) -> VkError:
