@@ -10,7 +10,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from app.settings import Settings, SettingsError
-from app.storage import roles
+from app.storage import roles, triggers
 from app.storage.engine import WRONG_PASSWORD, alembic_config, reachable, schema_head, wait_for_database
 from app.storage.models import Operator, Role
 
@@ -28,8 +28,9 @@ def migrate(settings: Settings) -> None:
     """
     engine = wait_for_database(settings, ready=_answers)
     command.upgrade(alembic_config(settings.database), "head")
-    if engine.dialect.name == "postgresql":
-        with engine.begin() as connection:
+    with engine.begin() as connection:
+        triggers.install(connection)
+        if engine.dialect.name == "postgresql":
             driver = connection.connection.driver_connection
             roles.grant(cast("psycopg.Connection", driver), settings)
     _first_operator(engine, settings)

@@ -525,3 +525,77 @@ class Sample(Base):
     name: Mapped[str] = mapped_column(String(50), primary_key=True)
     at: Mapped[datetime] = mapped_column(primary_key=True)
     value: Mapped[float]
+
+
+class Request(Base):
+    """One time that the operators had the word in a conversation. Triggers write it down (`app/storage/triggers.py`).
+
+    A conversation knows only the last time; the reports count all of them. `operator_id` is whose it was last.
+    """
+
+    __tablename__ = "request"
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    conversation_id: Mapped[int] = mapped_column(ForeignKey("conversation.id", ondelete="CASCADE"), index=True)
+    topic: Mapped[str | None] = mapped_column(String(100))
+    operator_id: Mapped[int | None] = mapped_column(ForeignKey("operator.id"))
+    opened_at: Mapped[datetime] = mapped_column(index=True)
+    closed_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
+class Changed(Base):
+    """What the reports have to count anew, put down by triggers in the very transaction that changes it.
+
+    A message: `at`, `conversation_id` and `message_id`. All messages of a conversation: its number alone. Anything else: the
+    hours from `at` to `until`. Rows are only added here, and taken away by the reports, so that no writer waits for another.
+    """
+
+    __tablename__ = "changed"
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    at: Mapped[datetime | None]
+    until: Mapped[datetime | None]
+    # no foreign keys: it may have been deleted, which is what has to be counted
+    conversation_id: Mapped[int | None] = mapped_column(BigInteger)
+    message_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class DirtyHour(Base):
+    """An hour whose figures are to be counted anew from what is there."""
+
+    __tablename__ = "dirty_hour"
+
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+
+
+class Figure(Base):
+    """A sum that the reports have ready: how many of `bucket` there were of `metric` in the hour, day or week that begins `at`.
+
+    `of` is empty for all, "topic:…" or "operator:…". What the metrics and their buckets are stands in `app/reports/rollup.py`.
+    """
+
+    __tablename__ = "figure"
+    __table_args__ = (Index(None, "grain", "at"),)
+
+    grain: Mapped[str] = mapped_column(String(10), primary_key=True)
+    metric: Mapped[str] = mapped_column(String(20), primary_key=True)
+    of: Mapped[str] = mapped_column(String(120), primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    n: Mapped[int] = mapped_column(BigInteger)
+
+
+class Rollup(Base):
+    """How far the figures are: one row, which is there as soon as anybody keeps them. Without it nothing is marked as changed."""
+
+    __tablename__ = "rollup"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    # what the figures were made by; when that changes, they are made anew
+    definition: Mapped[str] = mapped_column(String(100))
+    # up to which hour time has been followed; None until all that is there has been taken up
+    hour: Mapped[datetime | None]
+    # how many hours the last complete count began with
+    hours: Mapped[int] = mapped_column(default=0)
+    # at this moment there was nothing left to count
+    fresh_at: Mapped[datetime | None]

@@ -53,6 +53,11 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "report_job": WRITE,
         "alert": WRITE,
         "sample": WRITE,
+        "request": READ,
+        "changed": ("SELECT", "DELETE"),
+        "dirty_hour": WRITE,
+        "figure": WRITE,
+        "rollup": WRITE,
     },
 }
 # a service needs to know who an operator is and nothing else of them: not the password's hash
