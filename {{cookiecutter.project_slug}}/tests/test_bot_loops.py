@@ -136,6 +136,39 @@ def test_old_messages_are_not_answered_at_the_first_start(bot_settings: Settings
         assert [row.peer_id for row in all_of(bot.engine, Event)] == [vera]
 
 
+@on_sqlite
+def test_unread_messages_are_answered_at_the_first_start_in_group_chats_too(bot_settings: Settings, sandbox: Sandbox) -> None:
+    vera = sandbox.person()
+    peers = [vera, sandbox.post("chats", title="Чат", members=[vera])["id"]]
+    for peer in peers:
+        sandbox.say(vera, "/menu", peer_id=peer)
+    with sandbox.parts.transaction() as session:
+        session.execute(update(store.Peer).values(in_read=select(func.max(store.Message.id)).scalar_subquery()))
+    for peer in peers:
+        sandbox.say(vera, "/start", peer_id=peer)
+    with running(bot_settings) as bot:
+        wait_for(lambda: all(sandbox.answers(peer) for peer in peers))
+        assert [row.peer_id for row in all_of(bot.engine, Event)] == peers[::-1]
+
+
+@on_sqlite
+@pytest.mark.parametrize("code", [1, 3])
+def test_a_gap_in_a_group_chat_is_filled_too(bot_settings: Settings, sandbox: Sandbox, code: int) -> None:
+    vera = sandbox.person()
+    chat = sandbox.post("chats", title="Чат", members=[vera])["id"]
+    sandbox.say(vera, "/menu", peer_id=chat)
+    with running(bot_settings):
+        wait_for(lambda: sandbox.answers(chat) == [TEXTS.menu])
+    sandbox.say(vera, "/menu", peer_id=chat)
+    sandbox.post("faults", fault="forget")
+    sandbox.post("faults", fault="failed", code=code, times=1)
+    with running(bot_settings) as bot:
+        sandbox.say(vera, "/menu", peer_id=chat)
+        wait_for(lambda: sandbox.answers(chat) == [TEXTS.menu] * 3)
+        written = [message["conversation_message_id"] for message in sandbox.dialog(chat) if message["from_id"] == vera]
+        assert [row.cmid for row in all_of(bot.engine, Event)] == written
+
+
 @pytest.mark.parametrize("code", [1, 2, 3])
 def test_a_failed_long_poll_loses_nothing(bot_settings: Settings, sandbox: Sandbox, code: int) -> None:
     vera, ivan = sandbox.person(), sandbox.person()

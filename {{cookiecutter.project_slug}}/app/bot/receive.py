@@ -131,8 +131,9 @@ class _Receiver:
         `newest` was asked for before the history is read, so nothing falls between the two.
         """
         for conversation in self._conversations(since, unread_only=unread_only):
-            last_read = conversation.get("in_read", 0) if unread_only else 0
-            messages = [message for message in self._history(conversation["peer"]["id"], since) if message["id"] > last_read]
+            messages = list(self._history(conversation["peer"]["id"], since))
+            if unread_only:
+                messages = _unread(conversation, messages)
             with Session(self._bot.engine) as session, session.begin():
                 add_events(session, [{"type": MESSAGE, "object": {"message": message}} for message in reversed(messages)])
             yield False
@@ -148,6 +149,15 @@ class _Receiver:
         for message in _pages(self._vk, "messages.getHistory", values, lambda item: item["date"], since):
             if not message["out"]:
                 yield message
+
+
+def _unread(conversation: dict[str, Any], messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of `messages`, newest first, that nobody had read when the conversation was asked for; newer ones are polled.
+
+    They are counted, for in a group chat a message's `id` is 0 and `in_read` says nothing.
+    """
+    newest, count = conversation["last_conversation_message_id"], conversation.get("unread_count", 0)
+    return [message for message in messages if message["conversation_message_id"] <= newest][:count]
 
 
 def _last_date(item: dict[str, Any]) -> float:
