@@ -1,10 +1,10 @@
-"""python -m app.storage migrate | reset-password | revision MESSAGE"""
+"""python -m app.storage migrate | reset-password | seed [COUNT] [--add] | revision MESSAGE"""
 
 import sys
 
 from app import service
 from app.settings import Settings
-from app.storage import migrate
+from app.storage import migrate, seed
 
 
 def main(settings: Settings) -> None:
@@ -14,6 +14,8 @@ def main(settings: Settings) -> None:
             migrate.migrate(settings)
         case ["reset-password"]:
             migrate.reset_password(settings)
+        case ["seed", *words]:
+            seed.main(settings, words)
         case ["revision", message] if message:
             migrate.revision(settings, message)
         case _:
