@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Path("data")
     listen: str = Field("127.0.0.1:8000", pattern=r"^[^:\s]+:\d{1,5}$")
     reports_url: str | None = None
+    trusted_proxies: int = Field(0, ge=0, le=9)
 
     database_url: str | None = None
     db_host: str | None = None

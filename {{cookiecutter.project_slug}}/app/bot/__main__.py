@@ -9,6 +9,7 @@ import structlog
 from app import service
 from app.bot.answer import answer
 from app.bot.check import SANDBOX_TOKEN, check
+from app.bot.checkup import checkup
 from app.bot.deliver import deliver
 from app.bot.loops import Bot, Loop, Pulse, start
 from app.bot.receive import receive
@@ -40,7 +41,7 @@ def main(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: bot.stop.set())
     pulse = Pulse(loops)
-    threads = start(bot, loops, pulse)
+    threads = start(bot, {**loops, "bot.checkup": checkup}, pulse)  # without it messages come and go all the same
     structlog.get_logger().info(f"started: {', '.join(loops)}")
     pulse.touch()
     while not bot.stop.wait(TOUCH):

@@ -1,7 +1,8 @@
 """Asks VK whether everything is set up as the bot needs it: `python -m app.bot check`, `make vk-check`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from app.bot.vk import API_VERSION, Fault, Vk, VkError
@@ -17,6 +18,10 @@ class Words(NamedTuple):
 
     en: str
     ru: str
+
+    def choose(self, language: str) -> str:
+        """The text in one of them."""
+        return self.ru if language == "ru" else self.en
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ RIGHTS = {
     "photos": (Words("photos", "фотографии"), Words("to send pictures", "чтобы отправлять картинки")),
     "docs": (Words("files", "документы"), Words("to send documents", "чтобы отправлять документы")),
 }
+ALL_RIGHTS = Words(*(", ".join(names) for names in zip(*(right for right, _why in RIGHTS.values()), strict=True)))
 EVENTS = {
     "message_new": Words("Incoming message", "Входящее сообщение"),
     "message_event": Words("Message action", "Действие с сообщением"),
@@ -113,6 +119,22 @@ CURES = {
 }
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What was found, before it is put into words: `kind` is its name in `TEXTS` and `CURES`, `words` fill their places."""
+
+    name: str
+    right: bool
+    kind: str
+    words: Mapping[str, object]
+
+    def said(self, language: str) -> Check:
+        """The same in a language."""
+        words = {name: word.choose(language) if isinstance(word, Words) else word for name, word in self.words.items()}
+        text, cure = TEXTS[self.kind], None if self.right else CURES[self.kind]
+        return Check(self.name, self.right, text.choose(language).format(**words), cure and cure.choose(language).format(**words))
+
+
 def check(settings: Settings) -> int:
     """Print what is right and what is not. The exit code: 0 when all is right, else 1."""
     found = checks(settings)
@@ -124,11 +146,16 @@ def check(settings: Settings) -> int:
 
 
 def checks(settings: Settings) -> list[Check]:
-    """All that can be said, in order; what cannot be asked, because of something wrong before it, is left out.
+    """All that can be said, in order, in the project's language. Raises what `findings` raises."""
+    return [finding.said(settings.app_language) for finding in findings(settings, lambda: Vk(settings))]
+
+
+def findings(settings: Settings, line: Callable[[], Vk]) -> list[Finding]:
+    """All that can be found, in order; what cannot be asked, because of something wrong before it, is left out. `line` opens VK.
 
     Raises `SettingsError` when there is no token, or the sandbox is to be asked in production.
     """
-    asking, found = _Asking(settings), []
+    asking, found = _Asking(settings, line), []
     try:
         for each in asking.all():
             found.append(each)  # one by one: what was found before an error counts
@@ -138,21 +165,26 @@ def checks(settings: Settings) -> list[Check]:
 
 
 class _Asking:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, line: Callable[[], Vk]) -> None:
         self._settings = settings
-        self._vk = Vk(settings)
+        self._line = line
 
-    def all(self) -> Iterator[Check]:
+    @cached_property
+    def _vk(self) -> Vk:
+        """Made when the first call is: in production there is none with the word that stands for a missing key."""
+        return self._line()
+
+    def all(self) -> Iterator[Finding]:
         """Raises `VkError` when VK does not answer, or refuses what it does not refuse to others."""
         if url := self._settings.vk_api_url:
             yield self._right("sandbox", "sandbox", url=url)
         elif self._settings.secret("vk_token") == SANDBOX_TOKEN:
-            yield self._wrong("token", "no key", rights=self._all_rights())
+            yield self._wrong("token", "no key", rights=ALL_RIGHTS)
             return
         rights = {item["name"] for item in self._vk.call("groups.getTokenPermissions")["permissions"]}
         yield self._right("token", "key")
         for name, (right, why) in RIGHTS.items():
-            words = {"right": self._choose(right), "why": self._choose(why)}
+            words = {"right": right, "why": why}
             yield self._right(name, "right", **words) if name in rights else self._wrong(name, "no right", **words)
         (group,) = self._vk.call("groups.getById")["groups"]
         ours = group["id"] == self._settings.vk_group_id
@@ -163,13 +195,13 @@ class _Asking:
         if ours and "manage" in rights:
             yield from self._callback() if self._settings.vk_transport == "callback" else self._longpoll()
 
-    def failed(self, error: VkError) -> Check:
+    def failed(self, error: VkError) -> Finding:
         """What it means that VK did not answer as it should."""
         if error.fault is Fault.TOKEN:
-            return self._wrong("token", "refused", why=error, rights=self._all_rights())
+            return self._wrong("token", "refused", why=error, rights=ALL_RIGHTS)
         return self._wrong("vk", "away" if error.code is None else "silent", why=error)
 
-    def _messages(self) -> Check:
+    def _messages(self) -> Finding:
         try:
             self._vk.call("messages.getConversations", count=1)
         except VkError as error:
@@ -178,7 +210,7 @@ class _Asking:
             return self._wrong("messages_on", "no messages")
         return self._right("messages_on", "messages")
 
-    def _longpoll(self) -> Iterator[Check]:
+    def _longpoll(self) -> Iterator[Finding]:
         longpoll = self._vk.call("groups.getLongPollSettings", group_id=self._settings.vk_group_id)
         if longpoll["is_enabled"]:
             yield self._right("longpoll", "longpoll")
@@ -186,7 +218,7 @@ class _Asking:
         else:
             yield self._wrong("longpoll", "no longpoll")
 
-    def _callback(self) -> Iterator[Check]:
+    def _callback(self) -> Iterator[Finding]:
         servers = self._vk.call("groups.getCallbackServers", group_id=self._settings.vk_group_id)["items"]
         server = next((each for each in servers if each["url"].endswith(CALLBACK) and each["status"] == "ok"), None)
         if server is None:
@@ -198,24 +230,18 @@ class _Asking:
             "Callback API", self._vk.call("groups.getCallbackSettings", group_id=group_id, server_id=server["id"])
         )
 
-    def _told(self, page: str, settings: dict[str, Any]) -> Iterator[Check]:
+    def _told(self, page: str, settings: dict[str, Any]) -> Iterator[Finding]:
         """Whether VK tells all that the bot needs to know, in a form that it can read."""
         version = str(settings["api_version"])
         old = tuple(map(int, version.split("."))) < OLDEST
         words = {"version": version, "wanted": API_VERSION, "page": page}
         yield self._wrong("version", "old version", **words) if old else self._right("version", "version", **words)
         for name, event in EVENTS.items():
-            words = {"name": name, "event": self._choose(event), "page": page}
-            yield self._right(name, "event", **words) if settings["events"].get(name) else self._wrong(name, "no event", **words)
+            about = {"name": name, "event": event, "page": page}
+            yield self._right(name, "event", **about) if settings["events"].get(name) else self._wrong(name, "no event", **about)
 
-    def _right(self, name: str, text: str, /, **words: object) -> Check:
-        return Check(name, True, self._choose(TEXTS[text]).format(**words))
+    def _right(self, name: str, kind: str, /, **words: object) -> Finding:
+        return Finding(name, True, kind, words)
 
-    def _wrong(self, name: str, text: str, /, **words: object) -> Check:
-        return Check(name, False, *(self._choose(part).format(**words) for part in (TEXTS[text], CURES[text])))
-
-    def _all_rights(self) -> str:
-        return ", ".join(self._choose(right) for right, _why in RIGHTS.values())
-
-    def _choose(self, words: Words) -> str:
-        return words.ru if self._settings.app_language == "ru" else words.en
+    def _wrong(self, name: str, kind: str, /, **words: object) -> Finding:
+        return Finding(name, False, kind, words)

@@ -6,28 +6,35 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from flask.sessions import SecureCookieSessionInterface
 from flask_babel import Babel, get_locale
 from flask_talisman import Talisman
 from flask_wtf.csrf import CSRFProtect
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import log
 from app.settings import Settings, load
 from app.web import (
     access,
+    account,
     attachments,
     auth,
     callback,
+    canned,
+    connect,
     conversation,
     database,
     errors,
     events,
     health,
     inbox,
+    operators,
+    passwords,
     reports,
     status,
     times,
+    trail,
 )
 
 STATIC = Path(__file__).parent / "static"
@@ -83,14 +90,17 @@ def create_app(settings: Settings | None = None) -> Flask:
         "get_locale": get_locale,
         "has_reports": bool(settings.reports_url),
         "desk_state": status.state,
+        "has_bot": connect.has_bot,
         "POLL": "every 3s, visibilitychange from:document",
     }
     app.url_defaults(_static_version)
     app.after_request(_keep_private)
 
+    if hops := settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     database.register(app, settings)
-    access.register(app)
-    Babel(app, default_timezone=settings.app_time_zone, locale_selector=lambda: settings.app_language)
+    access.register(app, settings)
+    Babel(app, default_timezone=settings.app_time_zone, locale_selector=lambda: g.get("language") or settings.app_language)
     Talisman(
         app,
         force_https=False,  # the proxy's work
@@ -100,10 +110,10 @@ def create_app(settings: Settings | None = None) -> Flask:
         content_security_policy=_content_security_policy(settings),
         content_security_policy_nonce_in=["script-src", "style-src"],
     )
+    auth.register(app)  # before the forms are looked at: it knows the operator's language
     csrf = CSRFProtect(app)
-    auth.register(app)
     errors.register(app)
-    for room in (health, auth, inbox, conversation, events, status):
+    for room in (health, auth, passwords, inbox, conversation, events, status, account, canned, operators, trail, connect):
         app.register_blueprint(room.blueprint)
     if settings.reports_url:
         app.register_blueprint(reports.blueprint(settings))

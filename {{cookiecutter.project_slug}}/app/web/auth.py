@@ -1,22 +1,25 @@
-"""Signing in and out."""
+"""Signing in and out, and who may do what."""
 
 import re
 from dataclasses import dataclass
-from typing import cast
+from datetime import timedelta
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import structlog
 from argon2.exceptions import InvalidHashError, VerificationError
-from flask import Blueprint, Flask, abort, redirect, render_template, request, session
+from flask import Blueprint, Flask, abort, g, make_response, redirect, render_template, request, session
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext
+from flask_babel import format_timedelta, gettext
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from sqlalchemy import select
 
 from app.storage.engine import readiness
 from app.storage.migrate import hasher
 from app.storage.models import Operator, Role
-from app.web.database import engine, reader
+from app.web import throttle
+from app.web.audit import audit
+from app.web.database import engine, reader, writer
 from app.web.errors import error_page
 from app.web.form import field
 from app.web.live import is_htmx
@@ -24,9 +27,33 @@ from app.web.live import is_htmx
 log = structlog.get_logger()
 blueprint = Blueprint("auth", __name__)
 
+ANYBODY = None
+# Who may do what: the least role that an endpoint needs; a blueprint's name stands for all of its others.
+# What is not here is closed to everybody, and a test fails.
+LEAST: dict[str, Role | None] = {
+    "static": ANYBODY,
+    "health": ANYBODY,
+    "callback": ANYBODY,
+    "auth.login": ANYBODY,
+    "auth.sign_in": ANYBODY,
+    "invitation": ANYBODY,
+    "auth.logout": Role.OPERATOR,
+    "inbox": Role.OPERATOR,
+    "conversation": Role.OPERATOR,
+    "reports": Role.OPERATOR,
+    "status": Role.OPERATOR,
+    "events": Role.OPERATOR,
+    "events.dismiss": Role.MANAGER,
+    "account": Role.OPERATOR,
+    "canned": Role.MANAGER,
+    "operators": Role.ADMIN,
+    "trail": Role.ADMIN,
+    "connect": Role.ADMIN,
+}
+RANKS = list(Role)  # each may do what those before it may
+
 # a path of this site: browsers read "//" and "/\" as another host, and drop control characters before they look
 OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x1f\\]*")
-OPEN = ("auth.login", "auth.sign_in", "callback.receive", "health.alive", "health.ready", "static")
 # verified when there is no such login, so that the answer takes as long as for a wrong password
 NOBODY = hasher.hash("nobody")
 
@@ -36,8 +63,10 @@ class SignedIn(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
     """The operator of this request."""
 
     id: int
+    login: str
     name: str
     role: Role
+    language: str | None
     session_version: int
 
     def get_id(self) -> str:
@@ -45,14 +74,18 @@ class SignedIn(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
         return f"{self.id}.{self.session_version}"
 
 
+# in the order of SignedIn
+COLUMNS = (Operator.id, Operator.login, Operator.name, Operator.role, Operator.language, Operator.session_version)
+
+
 def register(app: Flask) -> None:
-    """Ask for a sign-in everywhere but at the few `OPEN` endpoints."""
+    """Let nobody in but where `LEAST` allows it."""
     manager = LoginManager()
     manager.init_app(app, add_context_processor=False)  # it asks the database for the operator of every page, also of an error's
     manager.session_protection = None  # it would end the session of a phone that changes networks
     manager.user_loader(_load)
-    app.before_request(_need_sign_in)
-    app.jinja_env.globals["me"] = me
+    app.before_request(_guard)
+    app.jinja_env.globals |= {"me": me, "may": may}
 
 
 def me() -> SignedIn:
@@ -60,18 +93,30 @@ def me() -> SignedIn:
     return cast("SignedIn", current_user)
 
 
-def _need_sign_in() -> ResponseReturnValue | None:
-    if request.endpoint is None or request.endpoint in OPEN or current_user.is_authenticated:
+def least(endpoint: str) -> Role | None:
+    """The least role for `endpoint`, None when anybody may. Raises `KeyError` when nobody has decided that yet."""
+    return LEAST[endpoint] if endpoint in LEAST else LEAST[endpoint.partition(".")[0]]
+
+
+def may(endpoint: str) -> bool:
+    """Whether the operator of this request may use `endpoint`."""
+    role = least(endpoint)
+    return role is None or RANKS.index(me().role) >= RANKS.index(role)
+
+
+def _guard() -> ResponseReturnValue | None:
+    if request.endpoint is None or least(request.endpoint) is ANYBODY:
         return None
-    return _ask_to_sign_in()
+    if not current_user.is_authenticated:
+        return _ask_to_sign_in()
+    g.language = me().language
+    return None if may(request.endpoint) else abort(403)
 
 
 def _load(user_id: str) -> SignedIn | None:
     operator_id, version = map(int, user_id.split("."))
     row = reader().execute(
-        select(Operator.id, Operator.name, Operator.role, Operator.session_version).where(
-            Operator.id == operator_id, Operator.session_version == version, Operator.active
-        )
+        select(*COLUMNS).where(Operator.id == operator_id, Operator.session_version == version, Operator.active)
     )
     found = row.one_or_none()
     return SignedIn(*found) if found else None
@@ -110,32 +155,59 @@ def login() -> ResponseReturnValue:
 def sign_in() -> ResponseReturnValue:
     """Begin a session. A wrong login and a wrong password look the same from outside, in words and in time."""
     name = field("login")
-    found = reader().execute(
-        select(Operator.id, Operator.name, Operator.role, Operator.session_version, Operator.password_hash).where(
-            Operator.login == name, Operator.active
-        )
-    )
+    counted = throttle.names(name)
+    with writer() as database:
+        wait = throttle.count(database, counted)
+    if wait:
+        log.warning("sign-in held back", address=request.remote_addr)
+        problem, headers = too_often(wait)
+        return render_template("login.html", login=name, problem=problem), 429, headers
+    found = reader().execute(select(Operator.password_hash, *COLUMNS).where(Operator.login == name, Operator.active))
     operator = found.one_or_none()
-    right = _verify(operator.password_hash if operator else NOBODY, request.form.get("password", ""))
+    right = verify(operator.password_hash if operator else NOBODY, request.form.get("password", ""))
+    with writer() as database:
+        if operator is None or not right:
+            # the login of somebody unknown is not kept: it may be a password, typed into the wrong field
+            audit(database, "session.refused", operator_id=operator.id if operator else None)
+        else:
+            throttle.take_back(database, counted)
+            audit(database, "session.begin", operator_id=operator.id)
     if operator is None or not right:
         log.warning("sign-in refused", address=request.remote_addr)
         return render_template("login.html", login=name, problem=gettext("Wrong login or password.")), 401
+    return begin_session(operator)
+
+
+def begin_session(operator: Any) -> ResponseReturnValue:
+    """Sign in `operator`, who may be a row with `COLUMNS`, and go to the page that was asked for."""
     session.clear()  # nothing that was in the browser before goes on as somebody's session
     session.permanent = True
-    login_user(SignedIn(operator.id, operator.name, operator.role, operator.session_version))
+    login_user(SignedIn(*(getattr(operator, column.key) for column in COLUMNS)))
     log.info("signed in", operator=operator.id, address=request.remote_addr)
-    return redirect(_own_path(request.args.get("next")))
+    response = make_response(redirect(_own_path(request.args.get("next")), 303))
+    throttle.remember_browser(response, operator.login)
+    return response
+
+
+def too_often(wait: timedelta) -> tuple[str, dict[str, str]]:
+    """What to say to one password too many, and the headers of that answer, 429."""
+    time = format_timedelta(wait, granularity="minute", threshold=1)
+    words = gettext("Too many wrong passwords. Try again in %(time)s.", time=time)
+    return words, {"Retry-After": str(int(wait.total_seconds()) + 1)}
 
 
 @blueprint.post("/logout")
 def logout() -> ResponseReturnValue:
     """End this browser's session."""
+    with writer() as database:
+        audit(database, "session.end")
     logout_user()
     session.clear()
     return redirect("/login")
 
 
-def _verify(password_hash: str, password: str) -> bool:
+def verify(password_hash: str, password: str) -> bool:
+    """Whether it is the password."""
     try:
         return hasher.verify(password_hash, password)
     except (VerificationError, InvalidHashError):

@@ -9,18 +9,19 @@ from typing import Any
 
 from flask import Blueprint, abort, redirect, render_template, request
 from flask.typing import ResponseReturnValue
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
 from app.storage.inbox import run_again
-from app.storage.models import Conversation, Event, EventState, Person, Role, now
-from app.web.auth import me
+from app.storage.models import Conversation, Event, EventState, Person, now
+from app.web.audit import audit
 from app.web.database import reader, writer
 from app.web.status import SET_ASIDE
 
 blueprint = Blueprint("events", __name__, url_prefix="/events")
 ONE = f"/<int(max={10**18 - 1}):event_id>"
 PAGE = 20
+AT_ONCE = 200
 
 ROWS = (
     select(
@@ -63,7 +64,26 @@ def page() -> ResponseReturnValue:
     query = ROWS.where(Event.id < int(before)) if before else ROWS
     rows = reader().execute(query.limit(PAGE + 1)).all()
     older = rows[PAGE - 1].id if len(rows) > PAGE else None
-    return render_template("events.html", events=_shown(rows[:PAGE]), before=before, older=older, may_dismiss=_may_dismiss())
+    return render_template("events.html", events=_shown(rows[:PAGE]), before=before, older=older)
+
+
+@blueprint.post("/again")
+def all_again() -> ResponseReturnValue:
+    """Put all that are set aside now back into the bot's inbox, a few at a time: others want to write as well."""
+    last, count = 0, 0
+    newest = reader().scalar(select(func.max(Event.id)).where(SET_ASIDE)) or 0
+    query = select(Event).where(SET_ASIDE, Event.id <= newest).order_by(Event.id).limit(AT_ONCE).with_for_update()
+    while True:
+        with writer() as session:
+            rows = session.scalars(query.where(Event.id > last)).all()
+            if not rows:
+                break
+            for row in rows:
+                run_again(session, row)
+            last, count = rows[-1].id, count + len(rows)
+    with writer() as session:
+        audit(session, "event.again", count=count)
+    return redirect("/events", 303)
 
 
 @blueprint.post(f"{ONE}/again")
@@ -71,22 +91,18 @@ def again(event_id: int) -> ResponseReturnValue:
     """Put it back into the bot's inbox. It comes back here if the bot fails again."""
     with writer() as session:
         run_again(session, _locked(session, event_id))
+        audit(session, "event.again", f"event {event_id}")
     return _back()
 
 
 @blueprint.post(f"{ONE}/dismiss")
 def dismiss(event_id: int) -> ResponseReturnValue:
     """Call it done, its reason stays with it. Nobody answers what was in it, so not everybody may."""
-    if not _may_dismiss():
-        abort(403)
     with writer() as session:
         event = _locked(session, event_id)
         event.state, event.done_at = EventState.DONE, now()
+        audit(session, "event.dismiss", f"event {event_id}")
     return _back()
-
-
-def _may_dismiss() -> bool:
-    return me().role in (Role.MANAGER, Role.ADMIN)
 
 
 def _locked(session: Session, event_id: int) -> Event:
