@@ -107,6 +107,23 @@ def test_a_question_goes_to_the_operators_and_back(bot_settings: Settings, sandb
         assert sandbox.answers(vera)[1:] == [TEXTS.unknown, "Бывает. Пришлите фото кота.", TEXTS.closed, TEXTS.welcome]
 
 
+@on_sqlite
+def test_a_form_goes_on_after_a_restart(bot_settings: Settings, sandbox: Sandbox) -> None:
+    vera, said = sandbox.person(), TEXTS.request
+    with running(bot_settings):
+        sandbox.say(vera, "/request")
+        sandbox.say(vera, "Вера")
+        wait_for(lambda: sandbox.answers(vera) == [said.name, said.phone])
+    sandbox.say(vera, "+7 912 345-67-89")
+    with running(bot_settings) as bot:
+        sandbox.say(vera, "О доставке")
+        sandbox.say(vera, said.send)
+        wait_for(lambda: len(sandbox.answers(vera)) == 5)
+        assert "Вера" in sandbox.answers(vera)[3]
+        assert sandbox.answers(vera)[4].startswith(said.done)
+        assert [row.topic for row in all_of(bot.engine, Conversation)] == [TEXTS.buttons.request]
+
+
 def test_what_was_written_while_the_bot_was_down_is_answered_once(bot_settings: Settings, sandbox: Sandbox) -> None:
     vera = sandbox.person()
     sandbox.say(vera, QUESTION.words[0])  # before the first start of all: found in the history
@@ -319,6 +336,7 @@ class Process:
             "DATABASE_URL": settings.database.render_as_string(hide_password=False),
             "VK_API_URL": settings.vk_api_url or "",
             "APP_ENV": settings.app_env,
+            "LOG_LEVEL": settings.log_level,
             "TMPDIR": str(folder),
             "PYTHONPATH": str(PROJECT),
         }
@@ -439,6 +457,27 @@ def test_a_wrong_token_is_said_and_kept_and_nothing_is_lost(
     wait_for(lambda: problems(engine)["bot.receive"] is None)
     assert running.end(signal.SIGTERM) == 0
     assert "a-wrong-token" not in running.said
+
+
+@on_sqlite
+def test_no_log_tells_the_token_or_the_long_polls_key(
+    process: Callable[..., Process], bot_settings: Settings, sandbox: Sandbox
+) -> None:
+    vera = sandbox.person()
+    sandbox.say(vera, QUESTION.words[0])
+    for method in ("longpoll", "execute", "users.get", "groups.getLongPollServer"):
+        sandbox.post("faults", fault="reset", method=method, times=1)
+        sandbox.post("faults", fault="http", method=method, times=1)
+        sandbox.post("faults", fault="error", code=5, method=method, times=1)
+    running = process(settings=bot_settings.model_copy(update={"log_level": "debug"}), token="the-token-that-is-secret")
+    wait_for(lambda: sandbox.answers(vera) == [QUESTION.answer])
+    wait_for(lambda: running.said.count("VK refuses the token (5") >= 2)
+    assert running.end(signal.SIGTERM) == 0
+    with sandbox.parts.transaction() as session:
+        key = session.get_one(store.Memory, "longpoll").value["key"]
+    assert "VK does not answer (the long poll: " in running.said
+    assert "the-token-that" not in running.said
+    assert key not in running.said
 
 
 @on_sqlite

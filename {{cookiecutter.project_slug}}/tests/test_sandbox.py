@@ -4,7 +4,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -487,9 +487,21 @@ def test_errors_have_vks_envelope_and_tell_no_token(sandbox: Sandbox, method: st
     assert "access_token" not in sent
 
 
-def test_a_get_is_as_good_as_a_post(sandbox: Sandbox, person: int) -> None:
-    params = {"v": "5.199", "access_token": "any", "user_ids": person}
-    response = requests.get(f"{sandbox.url}/method/users.get", params=params, timeout=10).json()
+@pytest.mark.parametrize(
+    ("verb", "in_address", "in_body"),
+    [
+        ("GET", ("v", "access_token", "user_ids"), ()),
+        ("POST", ("v", "access_token", "user_ids"), ()),
+        ("POST", ("v", "access_token"), ("user_ids",)),
+        ("POST", ("user_ids",), ("v", "access_token")),
+    ],
+)
+def test_parameters_may_stand_in_the_address_or_in_the_body(
+    sandbox: Sandbox, person: int, verb: str, in_address: Sequence[str], in_body: Sequence[str]
+) -> None:
+    values = {"v": "5.199", "access_token": "any", "user_ids": person}
+    query, form = ({name: values[name] for name in names} for names in (in_address, in_body))
+    response = requests.request(verb, f"{sandbox.url}/method/users.get", params=query, data=form, timeout=10).json()
     assert response["response"][0]["id"] == person
 
 
