@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from queue import SimpleQueue
 
+import structlog
 from sqlalchemy import Engine, bindparam, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
@@ -16,6 +17,8 @@ from app.storage.models import Delivery, DeliveryState, Message, Person, now
 from app.storage.pace import Turns
 from app.storage.queues import claim_deliveries
 from app.storage.wake import Channel, Waiter, wake
+
+log = structlog.get_logger()
 
 BATCH = 25  # calls that VK takes in one `execute`
 LINES = 8  # `execute`s under way at once: enough for VK's rate while none takes longer than 400 ms
@@ -75,6 +78,9 @@ def _deliver(engine: Engine, lines: SimpleQueue[Vk], rows: Sequence[Delivery], t
         raise
     finally:
         lines.put(vk)
+    for row, result in zip(rows, results, strict=True):
+        if row.request_id:  # an operator's; the same number stands in the web's log and in the audit trail
+            log.info("delivery", request_id=row.request_id, message=row.message_id, problem=_problem(result))
     with Session(engine) as session, session.begin():
         outcome = list(zip(rows, results, strict=True))
         _note_sent(session, {row: cmid for row, cmid in outcome if not isinstance(cmid, VkError)})
@@ -146,6 +152,10 @@ def _send_patiently(vk: Vk, rows: Sequence[Delivery]) -> list[SendResult]:
 def _send_alone(vk: Vk, row: Delivery) -> SendResult:
     vk.take_turn()
     return _send(vk, [row])[0]
+
+
+def _problem(result: SendResult) -> str | None:
+    return str(result) if isinstance(result, VkError) else None
 
 
 def _note_sent(session: Session, sent: Mapping[Delivery, int | None]) -> None:
