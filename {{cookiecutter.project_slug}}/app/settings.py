@@ -6,6 +6,7 @@ images, `docker inspect` and logs.
 """
 
 import os
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -59,6 +60,19 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+    reports_keep_days: int = Field(7, gt=0)
+    reports_keep_megabytes: int = Field(500, gt=0)
+
+    quiet_hours: str | None = Field(None, pattern=r"^([01]?\d|2[0-3])-([01]?\d|2[0-3])$")
+    alert_open: int = Field(50, ge=0)
+    alert_wait: int = Field(60, ge=0)
+    alert_failed: int = Field(10, ge=0)
+    alert_silence: int = Field(5, ge=0)
+    alert_queue: int = Field(5, ge=0)
+    alert_disk: int = Field(10, ge=0, le=100)
+    alert_backup: int = Field(30, ge=0)
+    backup_dir: Path | None = None
+
 
     secret_key: SecretStr | None = None
     reports_token: SecretStr | None = None
@@ -103,6 +117,14 @@ class Settings(BaseSettings):
 
     def secret(self, name: str) -> str:
         """The value of one secret; raises `SettingsError` when its file is missing or empty."""
+    def quiet(self, at: datetime) -> bool:
+        """Whether the moment `at` lies within the quiet hours."""
+        if self.quiet_hours is None:
+            return False
+        begin, end = map(int, self.quiet_hours.split("-"))
+        hour = at.astimezone(self.zone).hour
+        return begin <= hour < end if begin <= end else hour >= begin or hour < end
+
         value: SecretStr | None = getattr(self, name)
         if value is None or not value.get_secret_value():
             raise SettingsError(f"secret {name} is missing or empty in {_secret_folder()}: run `make init`")
