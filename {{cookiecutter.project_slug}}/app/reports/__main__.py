@@ -20,7 +20,7 @@ def main(settings: Settings) -> None:
     except OSError as error:
         raise SettingsError(f"{error.filename} cannot be written: make DATA_DIR writable, or run `make doctor`") from error
     structlog.get_logger().info(f"charts are drawn by {file}")
-    service.serve(settings, "app.reports.pages:create_app", workers=1, threads=4)
+    service.serve(settings, "app.reports.serve:create_service", workers=1, threads=4)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,10 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import structlog
 from babel.dates import format_interval
-from flask import Flask, abort, jsonify, render_template, request, send_file
+from flask import Flask, abort, jsonify, request, send_file
 from flask_babel import Babel, format_date, format_decimal, get_locale, gettext
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,8 +15,10 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from app import log
-from app.reports import bundle, charts, figures
+from app.reports import archive, bundle, charts, documents, figures, orders
 from app.reports.figures import Period
+from app.reports.fragment import fragment, size
+from app.reports.work import Works
 from app.settings import Settings, load
 from app.storage.engine import make_engine, readiness
 from app.storage.models import now
@@ -44,10 +44,21 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # Flask's own provider has it, the type it declares has not
     Babel(app, locale_selector=lambda: _language(settings))
-    app.jinja_env.filters |= {"number": format_decimal, "date": format_date, "day": charts.day_name, "duration": charts.duration}
-    engine = make_engine(settings.database).execution_options(read_only=True)
+    app.jinja_env.filters |= {
+        "number": format_decimal,
+        "date": format_date,
+        "day": charts.day_name,
+        "duration": charts.duration,
+        "bytes": size,
+    }
+    writer = make_engine(settings.database).execution_options(postgresql_readonly=False)
+    engine = writer.execution_options(read_only=True)
     token = settings.secret("reports_token").encode()
     style, script = _style_name(), bundle.name()
+    app.jinja_env.globals["style"] = style
+    app.extensions["works"] = works = Works(app, settings, writer)
+    for room in (orders, archive):
+        app.register_blueprint(room.blueprint(works))
     assets = {style: STYLE, script: bundle.prepare(settings.data_dir / "reports")}
 
     @app.before_request
@@ -73,7 +84,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             traffic = figures.traffic(connection, period)
             responses = figures.responses(connection, period)
             backlog = figures.backlog(connection)
-        return _fragment(
+        return fragment(
             "overview.html",
             gettext("Reports"),
             presets=PRESETS,
@@ -85,7 +96,6 @@ def create_app(settings: Settings | None = None) -> Flask:
             responses=responses,
             backlog=backlog,
             oldest=(at - backlog.oldest).total_seconds() if backlog.oldest else None,
-            style=style,
             script=script,
         )
 
@@ -93,9 +103,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     def chart(name: str) -> Response:
         return _conditional(jsonify(spec(name)))
 
-    @app.get("/charts/<name>.png")
-    def picture(name: str) -> Response:
-        return _conditional(Response(charts.picture(spec(name)), mimetype="image/png"))
+    @app.get("/charts/<name>.<any(png, svg):kind>")
+    def picture(name: str, kind: documents.Kind) -> Response:
+        return _conditional(Response(documents.chart(spec(name), kind), mimetype=documents.TYPES[kind]))
 
     def spec(name: str) -> charts.Spec:
         if name not in CHARTS:
@@ -112,10 +122,15 @@ def create_app(settings: Settings | None = None) -> Flask:
         response.cache_control.immutable = True
         return response
 
+    _say_what_is_wrong(app)
+    return app
+
+
+def _say_what_is_wrong(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
         match error.code:
-            case 400 if error.description:
+            case 400 | 403 | 409 if error.description:
                 text = error.description
             case 401:
                 text = gettext("The reports are read through the inbox.")
@@ -129,8 +144,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     def no_database(error: SQLAlchemyError) -> Response:
         structlog.get_logger().warning(f"no figures: {str(error).splitlines()[0]}")
         return _problem(gettext("The database does not answer at the moment. Try again in a minute."), 503)
-
-    return app
 
 
 def _style_name() -> str:
@@ -152,15 +165,8 @@ def _period(settings: Settings) -> Period:
     return Period.until(now(), int(days), settings.zone)
 
 
-def _fragment(template: str, title: str, status: int = 200, **values: Any) -> Response:
-    """A part of a page, which web puts into its layout."""
-    response = Response(render_template(template, title=title, **values), status, mimetype="text/html")
-    response.headers["X-Title"] = quote(title)
-    return response
-
-
 def _problem(text: str, status: int) -> Response:
-    return _fragment("problem.html", gettext("Reports"), status, text=text)
+    return fragment("problem.html", gettext("Reports"), status, text=text)
 
 
 def _conditional(response: Response) -> Response:

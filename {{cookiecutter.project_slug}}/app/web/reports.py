@@ -8,6 +8,7 @@ import structlog
 from flask import Blueprint, Response, abort, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_babel import get_locale
+from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup
 
 from app.settings import Settings
@@ -25,21 +26,29 @@ def blueprint(settings: Settings) -> Blueprint:
     service = (settings.reports_url or "").rstrip("/")
     token = settings.secret("reports_token")
 
-    @passage.get("/reports/", defaults={"path": ""})
-    @passage.get("/reports/<path:path>")
+    @passage.route("/reports/", defaults={"path": ""}, methods=["GET", "POST"])
+    @passage.route("/reports/<path:path>", methods=["GET", "POST"])
     def page(path: str) -> ResponseReturnValue:
-        """What the service answers: a fragment of HTML within this site's layout, anything else as it is."""
+        """What the service answers: a fragment of HTML within this site's layout, anything else as it is.
+
+        Its forms come back to this site, which has looked for the token in them that it had told the service.
+        """
         headers = {
             "Authorization": f"Bearer {token}",
             "X-Language": str(get_locale()),
             "X-Role": me().role.value,
+            "X-Operator": str(me().id),
+            "X-Csrf-Token": generate_csrf(),
             "Accept-Encoding": "identity",
         }
         if etag := request.headers.get("If-None-Match"):
             headers["If-None-Match"] = etag
         url = f"{service}/{quote(path)}?{request.query_string.decode()}".rstrip("?")
+        fields = list(request.form.items(multi=True)) if request.method == "POST" else None
         try:
-            answer = requests.get(url, headers=headers, timeout=TIMEOUT, stream=True, allow_redirects=False)
+            answer = requests.request(
+                request.method, url, data=fields, headers=headers, timeout=TIMEOUT, stream=True, allow_redirects=False
+            )
             if answer.headers.get("Content-Type", "").startswith("text/html"):
                 return _framed(answer)
         except requests.RequestException as error:
@@ -47,6 +56,8 @@ def blueprint(settings: Settings) -> Blueprint:
             abort(502)
         _refuse_trouble(answer)
         headers = {name: answer.headers[name] for name in PASSED if name in answer.headers}
+        if fields is not None and (onwards := answer.headers.get("Location", "")).startswith("/reports/"):
+            headers["Location"] = onwards
         response = Response(answer.iter_content(PIECE), answer.status_code, headers)
         response.call_on_close(answer.close)
         return response
