@@ -241,7 +241,6 @@ def test_too_many_requests_inside_a_batch(bot_settings: Settings, sandbox: Sandb
 
 
 @on_sqlite
-@pytest.mark.xfail(strict=True, reason="with fewer errors than refused calls, app.bot.vk.send gives a call another one's error")
 def test_calls_of_a_batch_that_fail_without_a_word(bot_settings: Settings, sandbox: Sandbox) -> None:
     """The reason of another call must not be taken for theirs: that one is given up, they are to be sent again."""
     talk = Talk(sandbox)

@@ -121,9 +121,10 @@ class Vk:
         """
         calls = ",".join(f"API.messages.{_method(row)}" for row in deliveries)
         answer = self._answer("execute", {"code": f"return [{calls}];"})
-        results, errors = answer["response"], iter(answer.get("execute_errors", []))
+        results = answer["response"]
         if not isinstance(results, list) or len(results) != len(deliveries):
             raise _unreadable("execute")
+        errors = _explained(results, answer.get("execute_errors", []))
         return [_send_result(result, errors) for result in results]
 
     def upload(self, peer_id: int, file: Mapping[str, Any]) -> str:
@@ -235,13 +236,20 @@ def _literal(value: Any) -> str:
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _send_result(result: Any, errors: Iterator[Any]) -> SendResult:
-    """One result of an `execute`. A refused call is `false`, and its error is the next of the list; or the error is inside."""
+def _explained(results: Sequence[Any], errors: Sequence[dict[str, Any]]) -> Iterator[VkError]:
+    """Why each refused call of an `execute` was refused, in order. VK repeats the last error as that of `execute` itself."""
+    errors = [error for error in errors if error.get("method") != "execute" and "error_code" in error]
+    refused = sum(result is False for result in results)
+    if len(errors) == refused:
+        return (_refusal(error["error_code"], str(error.get("error_msg"))) for error in errors)
+    # which of them VK does not explain cannot be known, and none may be given up for another's error
+    return iter([VkError("VK gives no reason", unsure=True)] * refused)
+
+
+def _send_result(result: Any, errors: Iterator[VkError]) -> SendResult:
+    """One result of an `execute`. A refused call is `false`, and its error is the next one; or the error is inside."""
     if result is False:
-        error: dict[str, Any] = next(errors, {})
-        return (
-            _refusal(error["error_code"], str(error.get("error_msg"))) if "error_code" in error else VkError("VK gives no reason")
-        )
+        return next(errors)
     item = result[0] if isinstance(result, list) and result else {}
     if "error" in item:
         return _refusal(item["error"]["code"], str(item["error"].get("description")))
