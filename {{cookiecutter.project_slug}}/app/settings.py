@@ -58,8 +58,6 @@ class Settings(BaseSettings):
     vk_transport: Literal["longpoll", "callback"] = "longpoll"
     vk_callback_confirmation: str | None = None
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
     reports_keep_days: int = Field(7, gt=0)
     reports_keep_megabytes: int = Field(500, gt=0)
 
@@ -73,6 +71,8 @@ class Settings(BaseSettings):
     alert_backup: int = Field(30, ge=0)
     backup_dir: Path | None = None
 
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
 
     secret_key: SecretStr | None = None
     reports_token: SecretStr | None = None
@@ -115,8 +115,6 @@ class Settings(BaseSettings):
             return URL.create("postgresql+psycopg", self.db_user, password, self.db_host, self.db_port, self.db_name)
         return URL.create("sqlite", database=str(self.data_dir / "desk.db"))
 
-    def secret(self, name: str) -> str:
-        """The value of one secret; raises `SettingsError` when its file is missing or empty."""
     def quiet(self, at: datetime) -> bool:
         """Whether the moment `at` lies within the quiet hours."""
         if self.quiet_hours is None:
@@ -125,6 +123,8 @@ class Settings(BaseSettings):
         hour = at.astimezone(self.zone).hour
         return begin <= hour < end if begin <= end else hour >= begin or hour < end
 
+    def secret(self, name: str) -> str:
+        """The value of one secret; raises `SettingsError` when its file is missing or empty."""
         value: SecretStr | None = getattr(self, name)
         if value is None or not value.get_secret_value():
             raise SettingsError(f"secret {name} is missing or empty in {_secret_folder()}: run `make init`")
