@@ -187,6 +187,17 @@ def test_every_container_stops_by_itself_with_exit_code_0(containers: Containers
 
 
 @NEEDS_BOT
+def test_vk_is_asked_from_a_container_while_the_stack_runs_there(containers: Containers) -> None:
+    environment = containers.environment | {"COMPOSE_PROJECT_NAME": containers.compose.name}
+    done = subprocess.run(
+        ["make", "vk-check"], check=False, cwd=containers.folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "http://sandbox:8000" in done.stdout
+    assert "✗" not in done.stdout
+
+
+@NEEDS_BOT
 def test_down_keeps_the_data_until_the_volumes_go_too(containers: Containers) -> None:
     person = containers.new_person("Галина")
     first = containers.write(person, "Привет!")
