@@ -19,7 +19,7 @@ from app.bot.talk import Acknowledge, Action, Ask, Assign, Dialog, HandOver, Inc
 from app.bot.texts import fill, load_texts
 from app.storage import desk
 from app.storage.inbox import IncomingMessage
-from app.storage.models import GROUP_CHATS, Conversation, ConversationStatus, Operator, Person, now
+from app.storage.models import GROUP_CHATS, Conversation, ConversationStatus, Heartbeat, Operator, Person, ReportJob, now
 
 TEXTS = load_texts("ru")
 WORDS = TEXTS.operators
@@ -166,7 +166,8 @@ def test_the_operators_chat_is_understood(peer_id: int) -> None:
         return decided(text, story, peer_id=peer_id, raw={"payload": payload or {}}, operators_peer_id=peer_id)
 
     assert asked("[club77|@shop] Беру", {"command": "take", "conversation": 5}) == [Assign(5, ANNA, peer_id)]
-    assert asked("/report") == asked("[club77|@shop] report") == [Report(peer_id)]
+    assert asked("/report") == asked("[club77|@shop] report") == asked("/report today") == [Report(peer_id)]
+    assert (asked("/report week"), asked("/Report  month")) == ([Report(peer_id, 7)], [Report(peer_id, 30)])
     assert asked("/начать") == asked("", {"command": "take", "conversation": "5"}) == [Tell(peer_id, WORDS.help)]
 
 
@@ -198,7 +199,7 @@ def waiting(engine: Engine) -> int:
 
 def answered(engine: Engine, action: Assign | Report, at: datetime | None = None) -> str:
     with Session(engine) as session, session.begin():
-        tell = perform(session, action, TEXTS, at or now().astimezone(MOSCOW))
+        (tell,) = perform(session, action, TEXTS, at or now().astimezone(MOSCOW))
     assert tell.peer_id == OPERATORS
     return tell.text
 
@@ -243,9 +244,22 @@ def test_the_report_counts_the_day_in_the_projects_time_zone(engine: Engine, wai
         "Открытых обращений: 1",
         "Дольше всех ждёт Анна: 2 ч 5 мин.",
     ]
+    week = answered(engine, Report(OPERATORS, 7), datetime(2026, 5, 14, 12, 0, tzinfo=MOSCOW))
+    assert week.startswith("08.05.2026 – 14.05.2026 12:00\nПолучено сообщений: 4\n")
     today = answered(engine, Report(OPERATORS), now().astimezone(MOSCOW) + timedelta(seconds=1))
     assert "Получено сообщений: 1\nОтправлено сообщений: 1\n" in today
 
 
 def test_a_report_without_open_conversations_ends_with_their_number(engine: Engine) -> None:
     assert answered(engine, Report(OPERATORS)).endswith("Открытых обращений: 0")
+
+
+def test_where_reports_are_alive_they_are_asked_for_a_picture(engine: Engine) -> None:
+    at = datetime(2026, 5, 14, 1, 0, tzinfo=MOSCOW)
+    with Session(engine) as session, session.begin():
+        session.add(Heartbeat(name="reports", at=now() - timedelta(minutes=2)))
+        assert list(perform(session, Report(OPERATORS), TEXTS, at))
+        session.get_one(Heartbeat, "reports").at = now()
+        assert list(perform(session, Report(OPERATORS, 7), TEXTS, at)) == []
+        job = session.scalars(select(ReportJob)).one()
+        assert (job.kind, job.peer_id, job.params) == ("picture", OPERATORS, {"first": "2026-05-08", "last": "2026-05-14"})

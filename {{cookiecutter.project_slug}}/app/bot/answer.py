@@ -272,7 +272,8 @@ class _Scene:
             case Tell(peer_id, text, keyboard):
                 self.ledger.tell(peer_id, text, keyboard.render() if keyboard else None)
             case Assign() | Report():
-                self._do(perform(self.session, action, self.story.texts, self.at), known, content)
+                for told in perform(self.session, action, self.story.texts, self.at):
+                    self._do(told, known, content)
             case _:
                 assert_never(action)
 

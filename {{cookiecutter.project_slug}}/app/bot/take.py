@@ -15,6 +15,7 @@ from app.bot.texts import Texts, fill
 from app.storage.inbox import IncomingMessage
 from app.storage.models import GROUP_CHATS, ConversationStatus
 
+REPORTS = {"report": 1, "report today": 1, "report week": 7, "report month": 30}  # what operators ask for, and of how many days
 EXCERPT = 500  # characters of a message that the operators' chat is shown
 
 
@@ -105,8 +106,8 @@ def _for_operators(message: IncomingMessage, text: str, texts: Texts) -> Action:
     number = message.payload.get("conversation")
     if message.payload.get("command") == "take" and isinstance(number, int):
         return Assign(number, message.from_id, message.peer_id)
-    if plain(text) == "report":
-        return Report(message.peer_id)
+    if days := REPORTS.get(plain(text)):
+        return Report(message.peer_id, days)
     return Tell(message.peer_id, texts.operators.help)
 
 

@@ -215,9 +215,10 @@ class Assign:
 
 @dataclass(frozen=True)
 class Report:
-    """The operators' chat asks for the day's figures. `operators.py` knows them; handlers do not return it."""
+    """The operators' chat asks how the last `days` went. `operators.py` knows it; handlers do not return it."""
 
     peer_id: int
+    days: int = 1
 
 
 Action = Reply | Ask | HandOver | Acknowledge | Tell | Resume | Assign | Report

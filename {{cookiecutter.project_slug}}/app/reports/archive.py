@@ -10,8 +10,8 @@ from app.reports import summary, work
 from app.reports.fragment import fragment, need_manager, to
 from app.reports.jobs import period_of
 from app.reports.orders import sent
-from app.reports.schedule import PICTURE
 from app.storage.models import GROUP_CHATS, Delivery, JobState, ReportJob, ReportSubscription, Rhythm
+from app.storage.pictures import PICTURE
 
 MOST = 100  # subscriptions
 SHOWN = 100

@@ -13,9 +13,8 @@ from sqlalchemy.orm import Session
 from app.reports.figures import Period
 from app.storage.engine import insert_new
 from app.storage.models import JobState, ReportJob, ReportSubscription, Rhythm
+from app.storage.pictures import PICTURE
 from app.storage.queues import word
-
-PICTURE = "picture"  # the kind of a job that goes to a chat
 
 
 def before(day: date, rhythm: Rhythm, zone: ZoneInfo) -> Period:

@@ -23,11 +23,11 @@ from app.reports.jobs import period_of
 from app.settings import Settings
 from app.storage.engine import insert_new, readiness
 from app.storage.models import Alert, Heartbeat, ReportJob, now
+from app.storage.pictures import PICTURE, REPORTS
 from app.storage.wake import Channel, Waiter
 
 log = structlog.get_logger()
 
-NAME = "reports"  # of the heartbeat
 TICK, ROUND = 10.0, 60.0  # seconds between two signs of life, and between two looks at everything else
 PAUSE = 5.0  # seconds after an error
 SHOW = 1.0  # seconds between two times that progress is shown
@@ -62,7 +62,7 @@ def files(settings: Settings) -> Path:
 def start(works: Works) -> None:
     """Begin, in threads that end with the process: what they leave undone another takes over."""
     for work in (do_jobs, look_round):
-        threading.Thread(target=_for_ever, args=(work, works), name=f"{NAME}.{work.__name__}", daemon=True).start()
+        threading.Thread(target=_for_ever, args=(work, works), name=f"{REPORTS}.{work.__name__}", daemon=True).start()
 
 
 def _for_ever(work: Callable[[Works], None], works: Works) -> None:
@@ -93,8 +93,8 @@ def look_round(works: Works) -> None:
     next_round = 0.0
     while True:
         with Session(works.engine) as session, session.begin():
-            insert_new(session, Heartbeat, [{"name": NAME}])
-            session.execute(update(Heartbeat).where(Heartbeat.name == NAME).values(at=now(), problem=None))
+            insert_new(session, Heartbeat, [{"name": REPORTS}])
+            session.execute(update(Heartbeat).where(Heartbeat.name == REPORTS).values(at=now(), problem=None))
         if time.monotonic() >= next_round:
             next_round = time.monotonic() + ROUND
             with works.speaking(works.settings.app_language):
@@ -176,7 +176,7 @@ def _picture(works: Works, claim: jobs.Claim) -> jobs.Result:
 KINDS: dict[str, Callable[[Works, jobs.Claim], jobs.Result]] = {
     **{f"{what}.{form}": _sheet for what in exports.SHEETS for form in exports.WRITERS},
     "report.pdf": _pdf,
-    schedule.PICTURE: _picture,
+    PICTURE: _picture,
 }
 
 
