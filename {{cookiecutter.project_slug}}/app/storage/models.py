@@ -443,7 +443,7 @@ class Checkup(Base):
 
 
 class ReportSubscription(Base):
-    """A report that is sent to a person or a chat by itself, when a period is over and it is `hour` o'clock in the project's zone."""
+    """A report that goes to a person or a chat when a period is over and it is `hour` o'clock in the project's zone."""
 
     __tablename__ = "report_subscription"
 
