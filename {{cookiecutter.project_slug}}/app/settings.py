@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     app_name: str = "Community Desk"
     app_language: Literal["ru", "en"] = "ru"
     app_time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    response_target_minutes: int = Field(15, gt=0)
+    resolution_target_hours: int = Field(24, gt=0)
 
     data_dir: Annotated[Path, AfterValidator(Path.absolute)] = Path("data")
     listen: str = Field("127.0.0.1:8000", pattern=r"^[^:\s]+:\d{1,5}$")
