@@ -4,7 +4,8 @@ The browser adds the page's own colours and font (`charts.js`); a picture is dar
 have a contrast of 3:1 or more on both.
 """
 
-from datetime import date
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -12,15 +13,18 @@ import altair as alt
 import vl_convert
 from babel.dates import get_month_names
 from babel.units import format_unit, get_unit_name
-from flask_babel import format_date, get_locale, gettext
+from flask_babel import format_date, format_datetime, format_decimal, format_percent, get_locale, gettext
 
 from app.reports.figures import Responses, Traffic
+from app.reports.state import State, Step
+from app.reports.tables import Column, Table, Value
 
 Spec = dict[str, Any]
+Drawing = alt.LayerChart | alt.FacetChart
 
-BLUE, GREY, ORANGE = "#2f7fd6", "#868e96", "#d9730d"
+BLUE, GREY, ORANGE, GREEN, RED = "#2f7fd6", "#868e96", "#d9730d", "#2f9e57", "#d6455d"
+AGES = ["#8ec5f2", "#5aa3e6", "#2f7fd6", "#e0a530", "#d9730d", "#c0392b"]  # from fresh to old
 HEIGHT = 260  # pixels
-PICTURE_WIDTH, PICTURE_SCALE = 800, 2
 UNITS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
 
 
@@ -80,16 +84,134 @@ def response(responses: Responses) -> Spec:
     return _finish(chart, gettext("Response time per day"))
 
 
-def picture(spec: Spec) -> bytes:
-    """The chart as PNG, with its title, on white."""
-    numbers, dates = _locale()
-    return vl_convert.vegalite_to_png(
-        spec | {"title": spec["description"], "width": PICTURE_WIDTH},
-        scale=PICTURE_SCALE,
-        format_locale=numbers,
-        time_format_locale=dates,
-        allowed_base_urls=[],
+def bars(table: Table, state: State, colours: Mapping[str, str], *, beside: Mapping[str, int] | None = None) -> Drawing:
+    """For each step the columns of `colours` on top of each other, or, as `beside` numbers them, next to each other.
+
+    A line of dashes over them is the period before: all that stands in the first place.
+    """
+    places = beside or dict.fromkeys(colours, 0)
+    titles = {column.name: column.title for column in table.columns}
+    rows = [row | {"place": places[row["column"]]} for row in _long(table, state, list(colours))]
+    heights = [max(_stack(table, places, place)) for place in set(places.values())]
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_bar()
+        .encode(
+            x=_steps(state),
+            y=alt.Y("value:Q", title=None, axis=alt.Axis(tickMinStep=1, format=",d"), scale=_from_zero(max(heights))),
+            color=_colours({titles[name]: colour for name, colour in colours.items()}, "series:N"),
+            order="order:Q",
+            tooltip=_tooltip(time=table.columns[0].title, series=gettext("What"), text=gettext("Number")),
+            **({"xOffset": "place:N"} if len(set(places.values())) > 1 else {}),
+            **_link(table),
+        )
     )
+    return alt.layer(chart, *_before(table, state, [_stack(table.before, places, 0)] if table.before else []))
+
+
+def lines(table: Table, state: State, colours: Mapping[str, str]) -> Drawing:
+    """For each column of `colours` a line, with a gap where there is nothing. Times are in the unit that suits the longest."""
+    titles = {column.name: column.title for column in table.columns}
+    numbers = [value for name in colours for value in table.values(name) if isinstance(value, int | float)]
+    longest = max(numbers, default=0)
+    unit = next((unit for unit, size in UNITS.items() if longest >= 2 * size), "minute")
+    rows = _long(table, state, list(colours))
+    for row in rows:
+        row["value"] = None if row["value"] is None else row["value"] / UNITS[unit]
+    y_title = get_unit_name(f"duration-{unit}", "long", get_locale())
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_line(point=alt.OverlayMarkDef(size=40))
+        .encode(
+            x=_steps(state),
+            y=alt.Y("value:Q", title=y_title, scale=_from_zero(longest / UNITS[unit])),
+            color=_colours({titles[name]: colour for name, colour in colours.items()}, "series:N"),
+            tooltip=_tooltip(time=table.columns[0].title, series=gettext("Figure"), text=gettext("Time")),
+            **_link(table),
+        )
+    )
+    first = next(iter(colours))
+    before = (
+        [[v / UNITS[unit] if isinstance(v, int | float) else None for v in table.before.values(first)]] if table.before else []
+    )
+    return alt.layer(chart, *_before(table, state, before))
+
+
+def heat(table: Table, state: State) -> Drawing:
+    """A square for each row (a weekday) and each further column (an hour), the darker the more."""
+    days = [str(value) for value in table.values(table.columns[0].name)]
+    hours = table.columns[1:]
+    rows = [
+        {"day": day, "hour": column.title, "count": row[1 + place], "text": shown(row[1 + place], column, state)}
+        for day, row in zip(days, table.rows, strict=True)
+        for place, column in enumerate(hours)
+    ]
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_rect()
+        .encode(
+            x=alt.X(
+                "hour:O", title=None, sort=[column.title for column in hours], axis=alt.Axis(labelAngle=0, labelOverlap=True)
+            ),
+            y=alt.Y("day:O", title=None, sort=days),
+            color=alt.Color("count:Q", title=None, scale=alt.Scale(scheme="blues", domainMin=0), legend=None),
+            tooltip=_tooltip(day=gettext("Weekday"), hour=gettext("Hour"), text=gettext("Messages")),
+        )
+    )
+    return alt.layer(chart)
+
+
+def ranking(table: Table, state: State, name: str, colour: str) -> Drawing:
+    """A bar for each row, as long as its column `name`; its tooltip has all of the row."""
+    columns = {column.name: column for column in table.columns}
+    rows = [
+        {
+            "label": row[0],
+            "value": value,
+            **{column.name: shown(cell, column, state) for column, cell in zip(table.columns, row, strict=True)},
+        }
+        | ({"href": link} if link else {})
+        for row, value, link in zip(table.rows, table.values(name), table.links or [""] * len(table.rows), strict=True)
+    ]
+    longest = max((row["value"] for row in rows if isinstance(row["value"], int | float)), default=0)
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_bar(color=colour)
+        .encode(
+            y=alt.Y("label:N", title=None, sort=[str(row["label"]) for row in rows], axis=alt.Axis(labelLimit=160)),
+            x=alt.X("value:Q", title=columns[name].title, axis=alt.Axis(tickMinStep=1, format=",d"), scale=_from_zero(longest)),
+            tooltip=_tooltip(**{column.name: column.title for column in table.columns}),
+            **_link(table),
+        )
+    )
+    return alt.layer(chart)
+
+
+def finish(chart: Drawing, title: str) -> Spec:
+    """The spec as the browser and the pictures take it."""
+    return _finish(chart, title)
+
+
+def shown(value: Value, column: Column, state: State) -> str:
+    """A value as people read it, in the language of the request."""
+    match value:
+        case None:
+            return "–"
+        case datetime():
+            return time_name(value, state.step)
+        case int() | float() if column.kind == "seconds":
+            return duration(value)
+        case int() | float() if column.kind == "share":
+            return str(format_percent(value))
+        case int() | float():
+            return str(format_decimal(value))
+    return str(value)
+
+
+def time_name(moment: datetime, step: Step) -> str:
+    """When a step begins, as people read it: "Tue, 24 November", with the hour or with the year where it takes one."""
+    pattern = {Step.HOUR: "d MMMM, HH:mm", Step.DAY: "EEE, d MMMM", Step.WEEK: "d MMMM y"}[step]
+    return str(format_datetime(moment, pattern, rebase=False))
 
 
 def day_name(day: date) -> str:
@@ -104,6 +226,62 @@ def duration(seconds: float) -> str:
     numbers = {unit: int(seconds // size), smaller: int(seconds % size // part)}
     shown = {unit: number for unit, number in numbers.items() if number} or {"second": 0}
     return " ".join(format_unit(number, f"duration-{unit}", "short", locale=get_locale()) for unit, number in shown.items())
+
+
+def _long(table: Table, state: State, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each value of the columns `names`; the first column has the times."""
+    columns = {column.name: column for column in table.columns}
+    values = {name: table.values(name) for name in names}
+    return [
+        {
+            "at": _wall(row[0]),
+            "time": shown(row[0], table.columns[0], state),
+            "column": name,
+            "series": columns[name].title,
+            "order": order,
+            "value": values[name][number],
+            "text": shown(values[name][number], columns[name], state),
+        }
+        | ({"href": table.links[number]} if table.links else {})
+        for number, row in enumerate(table.rows)
+        for order, name in enumerate(names)
+    ]
+
+
+def _stack(table: Table, places: Mapping[str, int], place: int) -> list[float]:
+    """How high the bars in `place` are, step by step."""
+    columns = [table.values(name) for name, its in places.items() if its == place]
+    return [sum(value for value in row if isinstance(value, int | float)) for row in zip(*columns, strict=True)] or [0]
+
+
+def _before(table: Table, state: State, values: Sequence[Sequence[float | None]]) -> list[alt.Chart]:
+    """The period before as a line of dashes, over the times of this one; nothing if it was not asked for."""
+    times = table.values(table.columns[0].name)
+    rows = [
+        {"at": _wall(at), "time": shown(at, table.columns[0], state), "before": value, "text": f"{value:.4g}"}
+        for line in values
+        for at, value in zip(times, line, strict=False)
+        if value is not None
+    ]
+    tooltip = _tooltip(time=table.columns[0].title, text=gettext("The period before"))
+    mark = alt.Chart(alt.InlineData(values=rows)).mark_line(color=GREY, strokeDash=[5, 4], strokeWidth=2)
+    return [mark.encode(x=_steps(state), y="before:Q", tooltip=tooltip)] if rows else []
+
+
+def _wall(value: Value) -> str:
+    """A moment as the clock on the wall has it: Vega is told that it is UTC, so that no browser shifts it."""
+    return f"{value:%Y-%m-%dT%H:%M}Z" if isinstance(value, datetime) else str(value)
+
+
+def _steps(state: State) -> alt.X:
+    unit, written = ("utcyearmonthdatehours", "%-d %b %H:%M" if len(state.times) > 48 else "%H:%M")
+    if state.step != Step.HOUR:
+        unit, written = "utcyearmonthdate", "%-d %b"
+    return alt.X(f"{unit}(at):O", title=None, axis=alt.Axis(format=written, labelAngle=0, labelOverlap=True))
+
+
+def _link(table: Table) -> dict[str, Any]:
+    return {"href": "href:N"} if table.links else {}
 
 
 def _days() -> alt.X:
@@ -134,7 +312,7 @@ def _locale() -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
-def _finish(chart: alt.Chart, description: str) -> Spec:
+def _finish(chart: alt.Chart | Drawing, description: str) -> Spec:
     numbers, dates = _locale()
     chart = chart.properties(width="container", height=HEIGHT, description=description)
     chart = chart.configure_view(stroke=None).configure_axisX(grid=False)
