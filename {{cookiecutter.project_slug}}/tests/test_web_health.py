@@ -15,6 +15,8 @@ from app.settings import Settings
 from app.storage import desk
 from app.storage.inbox import add_events
 from app.storage.models import (
+    Audit,
+    Checkup,
     Conversation,
     Cursor,
     Delivery,
@@ -234,6 +236,43 @@ def test_the_looks_at_the_queues_find_their_indexes(client: FlaskClient, app: Fl
             assert not re.search(r"Seq Scan on (event|delivery)|SCAN (event|delivery)(?! USING)", plan), (sql, plan)
 
 
+# connect VK
+
+
+def check(name: str, *, right: bool) -> dict[str, Any]:
+    said = {"en": {"text": f"<{name}>", "cure": None if right else "Switch it on"}}
+    return {"name": name, "right": right, **said, "ru": {"text": f"«{name}»", "cure": None if right else "Включите"}}
+
+
+def test_without_a_bot_there_is_nothing_to_connect(client: FlaskClient) -> None:
+    assert client.get("/connect").status_code == 404
+    assert "/connect" not in client.get("/account").text
+
+
+def test_what_the_bot_found_is_shown_with_its_cures_and_asked_for_again(client: FlaskClient, engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        found = [check("key", right=True), check("messages", right=False)]
+        session.add(Checkup(name="vk", asked_at=now() - timedelta(hours=1), done_at=now() - timedelta(hours=1), found=found))
+    page = client.get("/connect").text
+    assert 'href="/connect"' in client.get("/account").text
+    assert re.findall(r'data-right="(\w+)"', page) == ["yes", "no"]
+    assert page.count("Switch it on") == 1
+    assert "&lt;messages&gt;" in page
+    seen = etag(page, "connect")
+    assert client.get("/connect", headers={"If-None-Match": seen, "HX-Request": "true"}).status_code == 304
+    assert post(client, "/connect").location == "/connect"
+    waits = client.get("/connect", headers={"If-None-Match": seen, "HX-Request": "true"})
+    assert (waits.status_code, "The bot is looking" in waits.text, "<html" in waits.text) == (200, True, False)
+    with Session(engine) as session, session.begin():
+        row = session.get_one(Checkup, "vk")
+        assert row.done_at is not None
+        assert row.asked_at > row.done_at
+        row.done_at, row.found = now(), [check("messages", right=True)]
+    assert "Looked at" in client.get("/connect").text
+    post(client, "/account", name="Admin", language="ru")
+    assert "«messages»" in client.get("/connect").text
+
+
 # set aside
 
 
@@ -286,6 +325,33 @@ def test_what_can_be_read_now_finds_its_peer(client: FlaskClient, engine: Engine
     post(client, f"/events/{number}/again")
     row = get_event(engine, number)
     assert (row.type, row.peer_id, row.state) == ("message_new", 1, EventState.NEW)
+
+
+def test_all_are_run_again_and_what_fails_again_stays(
+    client: FlaskClient, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.web.events.AT_ONCE", 2)
+    for cmid in range(1, 6):
+        add_event(engine, cmid)
+    with engine.begin() as connection:
+        connection.execute(update(Event).where(Event.id == 2).values(raw={"type": "message_new", "object": {}}))
+    with Waiter(engine, Channel.EVENTS) as waiter:
+        assert post(client, "/events/again").location == "/events"
+        waiter.wait(10)
+    states = [get_event(engine, number).state for number in range(1, 6)]
+    assert states == [EventState.NEW, EventState.FAILED, *[EventState.NEW] * 3]
+    with Session(engine) as session:
+        told = session.scalars(select(Audit).where(Audit.action == "event.again")).one()
+        assert told.details == {"count": 5}
+
+
+def test_what_is_done_with_an_event_is_told(client: FlaskClient, engine: Engine) -> None:
+    first, second = add_event(engine), add_event(engine, 2)
+    post(client, f"/events/{first}/again")
+    post(client, f"/events/{second}/dismiss")
+    with Session(engine) as session:
+        told = session.execute(select(Audit.action, Audit.target, Audit.operator_id).order_by(Audit.id)).all()
+    assert told[1:] == [("event.again", f"event {first}", 1), ("event.dismiss", f"event {second}", 1)]
 
 
 @pytest.mark.parametrize("role", Role)

@@ -6,13 +6,13 @@ import psycopg
 import structlog
 from alembic import command
 from argon2 import PasswordHasher
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.orm import Session
 
 from app.settings import Settings, SettingsError
 from app.storage import roles, triggers
 from app.storage.engine import WRONG_PASSWORD, alembic_config, reachable, schema_head, wait_for_database
-from app.storage.models import Operator, Role
+from app.storage.models import Audit, Operator, Role, Throttle
 
 log = structlog.get_logger()
 
@@ -46,7 +46,10 @@ def _answers(engine: Engine) -> str | None:
 
 
 def reset_password(settings: Settings) -> None:
-    """Give the first operator the password from `secrets/operator_password` again, and end all their sessions."""
+    """Give the first operator the password from `secrets/operator_password` again, whatever was done to them since.
+
+    All their sessions end.
+    """
     engine = wait_for_database(settings)
     with Session(engine) as session, session.begin():
         operator = session.scalar(select(Operator).where(Operator.login == FIRST_LOGIN))
@@ -54,7 +57,9 @@ def reset_password(settings: Settings) -> None:
             raise SettingsError(f"there is no operator {FIRST_LOGIN}")
         operator.password_hash = hasher.hash(settings.secret("operator_password"))
         operator.session_version += 1
-        operator.active = True
+        operator.active, operator.role = True, Role.ADMIN
+        session.execute(delete(Throttle).where(Throttle.name == f"account {FIRST_LOGIN}"))
+        session.add(Audit(action="password.reset", target=f"operator {operator.id}"))
     log.info(f"{FIRST_LOGIN} has the password in secrets/operator_password now")
     engine.dispose()
 
