@@ -104,11 +104,10 @@ class Ledger:
         }
         parts = [_part(conversation.peer_id, part) for part in split_text(text)]
         parts[-1] |= {"keyboard": keyboard, "template": template, "attachment": attachment, "upload": upload}
-        # operators see at least what it is called
-        sent = [{"type": upload["kind"], upload["kind"]: {"title": upload["name"]}}] if upload else []
+        sent = [_attachment(upload)] if upload else []
         self._said.append((conversation, message | {"attachments": sent, "created_at": now()}, parts))
         # operators look for what was asked, not for what the bot said about it
-        _touch(conversation, text if operator else None)
+        _touch(conversation, (text or (upload or {}).get("name", "")) if operator else None)
 
     def tell(self, peer_id: int, text: str, keyboard: dict[str, Any] | None = None) -> None:
         """Something said in a dialog that is no conversation of the inbox."""
@@ -153,6 +152,7 @@ def answer(session: Session, conversation: Conversation, text: str, **more: Any)
     ledger.answer(conversation, text, **more)
     return session.get_one(Message, ledger.write()[0])
 
+
 def send(session: Session, peer_id: int, text: str, upload: Mapping[str, Any] | None = None) -> Delivery:
     """Put something into the outbox that belongs to no conversation of the inbox; `upload` is what stands in `Delivery`."""
     delivery = Delivery(**_part(peer_id, text) | {"upload": upload})
@@ -160,7 +160,6 @@ def send(session: Session, peer_id: int, text: str, upload: Mapping[str, Any] | 
     session.flush()
     wake(session, Channel.OUTBOX)
     return delivery
-
 
 
 def send_again(session: Session, message: Message, *, also_held: bool) -> None:
@@ -195,6 +194,12 @@ def close(conversation: Conversation) -> None:
     session = object_session(conversation)
     if session is not None:
         add_events(session, [{"type": CLOSED, "object": {"peer_id": conversation.peer_id}}])
+
+
+def _attachment(upload: dict[str, Any]) -> dict[str, Any]:
+    """An upload as the thread shows it, like one of VK's: at least what it is called; of an operator's there is a `File`."""
+    known = {"title": upload["name"], "file": upload.get("file"), "size": upload.get("size")}
+    return {"type": upload["kind"], upload["kind"]: {name: value for name, value in known.items() if value is not None}}
 
 
 def _part(peer_id: int, text: str) -> dict[str, Any]:

@@ -80,6 +80,12 @@ def _choice(choices: type[StrEnum]) -> Enum:
     )
 
 
+def _index_words(name: str, text_of: str) -> Index:
+    """An index of the groups of three letters in a text, for searches of any part of it. SQLite has none, and reads on."""
+    words = text(f"lower({text_of}) gin_trgm_ops")
+    return Index(name, words, postgresql_using="gin").ddl_if(dialect="postgresql")
+
+
 def _index_where(condition: str, **indexes: list[str]) -> tuple[Index, ...]:
     """Indexes of the rows that meet `condition`. A query uses them if it has the condition in it, not as a parameter."""
     where = text(condition)
@@ -157,6 +163,7 @@ class Person(Base):
     """Somebody who wrote to the community."""
 
     __tablename__ = "person"
+    __table_args__ = (_index_words("ix_person_words", "first_name || ' ' || last_name"),)
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     vk_id: Mapped[int] = mapped_column(BigInteger, unique=True)
@@ -182,7 +189,11 @@ class Conversation(Base):
     """The dialog with one VK peer: a person, or a group chat (`peer_id` over 2000000000). It is reopened, never doubled."""
 
     __tablename__ = "conversation"
-    __table_args__ = (Index(None, "status", "last_message_at", "id"), Index(None, "last_message_at", "id"))
+    __table_args__ = (
+        Index(None, "status", "last_message_at", "id"),
+        Index(None, "last_message_at", "id"),
+        Index(None, "topic", "last_message_at", "id"),
+    )
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
     peer_id: Mapped[int] = mapped_column(BigInteger, unique=True)
@@ -222,6 +233,7 @@ class Message(Base):
         UniqueConstraint("conversation_id", "cmid"),
         Index(None, "conversation_id", "id"),
         Index(None, "created_at"),
+        _index_words("ix_message_words", "text"),
     )
 
     id: Mapped[int] = mapped_column(BigKey, primary_key=True)
@@ -287,7 +299,8 @@ class Delivery(Base):
     keyboard: Mapped[dict[str, Any] | None] = mapped_column(Json)
     template: Mapped[dict[str, Any] | None] = mapped_column(Json)
     attachment: Mapped[str | None] = mapped_column(Text)
-    # a file that VK has to be given before it can be attached: {"kind": "photo" | "doc", "name", "path" or "data" in base64}
+    # a file that VK has to be given before it can be attached: {"kind": "photo" | "doc", "name", "path" or "data" in base64},
+    # and of what an operator sends "file", its number in `File`, and "size"
     upload: Mapped[dict[str, Any] | None] = mapped_column(Json)
     # not a message but the answer to the press of a callback button: {"event_id", "user_id"}; `text` is shown for a moment
     press: Mapped[dict[str, Any] | None] = mapped_column(Json)
@@ -416,6 +429,37 @@ class Audit(Base):
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     address: Mapped[str | None] = mapped_column(String(100))
     request_id: Mapped[str | None] = mapped_column(String(64))
+
+
+class ApiToken(Base):
+    """Lets a program use the JSON API as an operator, within `scopes`. The token itself is kept by nobody but its owner."""
+
+    __tablename__ = "api_token"
+
+    id: Mapped[int] = mapped_column(BigKey, primary_key=True)
+    operator_id: Mapped[int] = mapped_column(ForeignKey("operator.id"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    # SHA-256 in hex: a token is too long to be guessed, so there is no need of a slow hash
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    # words with spaces between them
+    scopes: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    # to the minute
+    used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class ApiReply(Base):
+    """What a request with an idempotency key was answered: a repeat is answered the same, and does nothing again."""
+
+    __tablename__ = "api_reply"
+
+    # of the key and whose it is, and of the request itself: SHA-256 in hex
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    request: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int | None]
+    body: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
 class Throttle(Base):

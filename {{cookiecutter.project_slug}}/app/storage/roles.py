@@ -23,6 +23,8 @@ GRANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "heartbeat": READ,
         "operator": ("SELECT", "INSERT", "UPDATE"),
         "audit": ("SELECT", "INSERT"),
+        "api_token": ("SELECT", "INSERT", "UPDATE"),
+        "api_reply": WRITE,
         "throttle": WRITE,
         "checkup": ("SELECT", "INSERT", "UPDATE"),
         "alert": READ,

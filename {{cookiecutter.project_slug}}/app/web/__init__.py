@@ -27,10 +27,12 @@ from app.web import (
     database,
     errors,
     events,
+    files,
     health,
     inbox,
     operators,
     passwords,
+    people,
     reports,
     status,
     times,
@@ -110,10 +112,26 @@ def create_app(settings: Settings | None = None) -> Flask:
         content_security_policy=_content_security_policy(settings),
         content_security_policy_nonce_in=["script-src", "style-src"],
     )
+    files.register(app)
     auth.register(app)  # before the forms are looked at: it knows the operator's language
     csrf = CSRFProtect(app)
     errors.register(app)
-    for room in (health, auth, passwords, inbox, conversation, events, status, account, canned, operators, trail, connect):
+    for room in (
+        health,
+        auth,
+        passwords,
+        inbox,
+        conversation,
+        people,
+        files,
+        events,
+        status,
+        account,
+        canned,
+        operators,
+        trail,
+        connect,
+    ):
         app.register_blueprint(room.blueprint)
     if settings.reports_url:
         app.register_blueprint(reports.blueprint(settings))

@@ -1,4 +1,4 @@
-"""What people attach to messages, from VK's own structures: what can be shown or opened, and a word for the rest."""
+"""What is attached to messages, from VK's own structures: what can be shown or opened, and a word for the rest."""
 
 import re
 from collections.abc import Iterator
@@ -51,6 +51,9 @@ def _shown(item: dict[str, Any]) -> Attachment:
         body = {}
     title = body.get("title")
     label = title if isinstance(title, str) and title else str(KINDS.get(kind, kind))
+    if isinstance(body.get("file"), int):  # an operator's, which we have
+        url = f"/files/{body['file']}"
+        return Attachment(label, url, url if kind == "photo" else None, _size(body.get("size")))
     pictures = sorted(_pictures(body))
     wide = [url for width, url in pictures if width >= THUMBNAIL]
     picture = wide[0] if wide else pictures[-1][1] if pictures else None

@@ -22,7 +22,7 @@ PAGES = {
     403: (lazy_gettext("Not allowed"), lazy_gettext("Your role does not allow this. Ask an administrator.")),
     404: (lazy_gettext("Nothing is here"), lazy_gettext("The address is wrong, or what it led to is gone.")),
     410: (lazy_gettext("Not valid any more"), lazy_gettext("An invitation works once and for three days. Ask for a new one.")),
-    413: (lazy_gettext("Too much at once"), lazy_gettext("Make the text shorter and send it again.")),
+    413: (lazy_gettext("Too much at once"), lazy_gettext("Make the text shorter, or the files smaller, and send it again.")),
     500: (lazy_gettext("Something broke"), lazy_gettext("It was our fault and is in the log. Try again in a moment.")),
     502: (
         lazy_gettext("The reports do not answer"),

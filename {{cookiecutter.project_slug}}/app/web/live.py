@@ -5,11 +5,14 @@ without a body, 304, which htmx leaves alone: nothing is drawn again, no focus, 
 """
 
 from collections.abc import Callable
+from functools import reduce
 from hashlib import blake2b
+from operator import add
 from typing import Any
 
 from flask import Response, make_response, request
 from flask_babel import get_locale
+from sqlalchemy import ColumnElement, Select, String, cast, func, select
 
 from app.web.times import today
 
@@ -22,6 +25,13 @@ def is_htmx() -> bool:
 def fingerprint(*shown: Any) -> str:
     """A print of what a part of a page shows. It is alike in all workers, and differs tomorrow, when "today" does."""
     return blake2b(repr((shown, today(), str(get_locale()))).encode(), digest_size=12).hexdigest()
+
+
+def digest(rows: Select[*tuple[Any, ...]]) -> ColumnElement[str]:
+    """All that `rows` would give, as one text: to compare it costs a fraction of reading and drawing the rows."""
+    table = rows.subquery()
+    cells = (func.coalesce(cast(column, String), "\x1e") + "\x1f" for column in table.c)
+    return select(func.aggregate_strings(reduce(add, cells), "\n")).scalar_subquery()
 
 
 def answer(etag: str, render: Callable[[], str]) -> Response:
