@@ -32,6 +32,7 @@ from app.storage.models import (
 from app.storage.wake import Channel, Waiter
 from app.web import create_app
 from app.web.status import CURES, TOKEN
+from tests.conftest import make_settings
 from tests.test_web import add_conversation, app, as_role, client, etag, post, signed_in
 
 __all__ = ["app", "client"]  # the same fixtures
@@ -480,7 +481,9 @@ def test_files_have_their_size_and_other_kinds_a_word(client: FlaskClient, engin
 def test_the_cures_are_found_by_the_bots_own_words() -> None:
     vk = pytest.importorskip("app.bot.vk", reason="this project has no bot")
     assert str(vk._refusal(5, "x")).startswith(TOKEN)
-    said = (str(vk._no_answer("x", TimeoutError())), str(vk._no_answer("x", vk.ApiHttpError(None, None, None, None, _Status()))))
+    line = vk.Vk(make_settings())
+    errors = (TimeoutError(), vk.ApiHttpError(None, None, None, None, _Status()))
+    said = [str(line._no_answer("x", error)) for error in errors]
     assert all(any(line.startswith(start) for start in CURES) for line in said)
 
 
@@ -500,6 +503,17 @@ def test_the_role_of_the_service_may_do_all_this(settings: Settings, engine: Eng
             f"/conversations/{number}/messages/{message.id}/again",
         ):
             assert post(client, address).status_code == 303, address
+        someone = {"login": "maria", "name": "M", "role": "operator", "vk_id": "", "language": ""}
+        assert post(client, "/operators", **someone).status_code == 201
+        for address, form in {
+            "/operators/2/deactivate": {},
+            "/canned-answers": {"shortcut": "x", "text": "x"},
+            "/canned-answers/1/delete": {},
+            "/connect": {},
+            "/account/sessions/end": {},
+        }.items():
+            assert post(client, address, **form).status_code == 303, address
+        assert client.get("/audit").status_code == 200
         assert client.get("/health").status_code == 200
         told = {"type": "group_join", "group_id": 1, "object": {}, "secret": settings.secret("vk_callback_secret")}
         assert client.post("/vk/callback", json=told).text == "ok"
