@@ -1,12 +1,15 @@
 """A sandbox and a bot in threads, for the tests of the bot."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import requests
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
 from app.bot.__main__ import LOOPS
@@ -54,6 +57,20 @@ class Sandbox:
 
     def answers(self, person: int) -> list[str]:
         return [message["text"] for message in self.dialog(person) if message["from_id"] < 0]
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait until `what` is true; a figure of minutes is for a machine that does much else, not for the bot."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come in time"
+        time.sleep(0.05)
+
+
+def all_of(engine: Engine, table: Any) -> list[Any]:
+    """The rows of a table, in the order of their keys."""
+    with Session(engine) as session:
+        return list(session.scalars(select(table).order_by(*table.__table__.primary_key)))
 
 
 @contextmanager

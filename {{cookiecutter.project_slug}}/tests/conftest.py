@@ -94,6 +94,11 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+# for what has nothing to do with the database, or with only one of the two
+on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+
+
 @pytest.fixture
 def engine(settings: Settings) -> Iterator[Engine]:
     """An engine on the test's own database."""

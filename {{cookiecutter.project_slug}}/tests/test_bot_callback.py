@@ -1,8 +1,7 @@
 """The whole way where VK calls: the sandbox calls the web, the bot answers; nothing is lost or doubled on it."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import requests
@@ -14,7 +13,7 @@ from werkzeug.serving import make_server
 from app.settings import Settings
 from app.storage.models import Event, EventState
 from app.web import create_app
-from tests.bot import Sandbox, running
+from tests.bot import Sandbox, running, wait_for
 
 CONFIRMATION = "0a1b2c3d"
 SECRET = SecretStr("8f14e45fceea167a5a36dedd4bea2543")  # VK takes up to 50 characters
@@ -31,13 +30,6 @@ def served(settings: Settings) -> Iterator[str]:
     app.extensions["engine"].dispose()
 
 
-def eventually(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not look():
-        assert time.monotonic() < deadline, "it did not come about within 30 seconds"
-        time.sleep(0.05)
-
-
 def called(settings: Settings, sandbox: Sandbox) -> Settings:
     changes = {"vk_transport": "callback", "vk_callback_confirmation": CONFIRMATION, "vk_callback_secret": SECRET}
     return settings.model_copy(update=changes | {"vk_api_url": sandbox.url})
@@ -52,7 +44,7 @@ def test_people_are_answered_without_a_poll(settings: Settings, sandbox: Sandbox
         for person in people:
             sandbox.say(person, "Здравствуйте")
         for person in people:
-            eventually(lambda person=person: bool(sandbox.answers(person)))  # type: ignore[misc]  # a lambda has no types
+            wait_for(lambda person=person: bool(sandbox.answers(person)))  # type: ignore[misc]  # a lambda has no types
         with Session(bot.engine) as session:
             events = session.scalars(select(Event).where(Event.type == "message_new")).all()
             assert [event.state for event in events] == [EventState.DONE] * 3
@@ -69,10 +61,10 @@ def test_what_came_while_the_database_was_away_comes_again(settings: Settings, s
             connection.execute(text("ALTER TABLE event RENAME TO gone"))
         sandbox.say(sandbox.person(), "Здравствуйте")
         shown = f"{sandbox.url}/control/callback"
-        eventually(lambda: requests.get(shown, timeout=10).json()["retries"] > 0)
+        wait_for(lambda: requests.get(shown, timeout=10).json()["retries"] > 0)
         with engine.begin() as connection:
             connection.execute(text("ALTER TABLE gone RENAME TO event"))
-        eventually(lambda: requests.get(shown, timeout=10).json()["waiting"] == 0)
+        wait_for(lambda: requests.get(shown, timeout=10).json()["waiting"] == 0)
         with Session(engine) as session:
             kinds = select(Event.type, func.count()).group_by(Event.type).order_by(Event.type)
             assert dict(session.execute(kinds).all())["message_new"] == 1
@@ -84,7 +76,7 @@ def test_another_secret_reaches_nothing(settings: Settings, sandbox: Sandbox, en
         sandbox.post("callback", url=url, secret="wrong")
         sandbox.say(sandbox.person(), "Здравствуйте")
         shown = f"{sandbox.url}/control/callback"
-        eventually(lambda: requests.get(shown, timeout=10).json()["retries"] > 0)
+        wait_for(lambda: requests.get(shown, timeout=10).json()["retries"] > 0)
         with Session(engine) as session:
             assert session.scalar(select(func.count()).select_from(Event)) == 0
         requests.delete(shown, timeout=10)

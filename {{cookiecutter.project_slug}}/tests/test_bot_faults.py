@@ -19,7 +19,8 @@ from app.sandbox import store
 from app.settings import Settings
 from app.storage import desk
 from app.storage.models import Conversation, Delivery, DeliveryState, Event, EventState, Person, now
-from tests.bot import Sandbox, running
+from tests.bot import Sandbox, all_of, running, wait_for
+from tests.conftest import on_sqlite
 
 QUESTIONS = load_texts("ru").questions
 RETRIED = [1, 6, 10, 36, 43]
@@ -27,8 +28,6 @@ SLOWLY = [9, 29]
 TOKEN = [5, 14, 15, 17, 25, 27, 28]
 GIVEN_UP = [7, 900, 901, 902, 936, 945, 950]
 OURS = [100, 911, 912, 913, 914, 12345]
-
-on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -69,19 +68,6 @@ class Talk:
         for person in self.people:
             if person not in but:
                 assert self.sandbox.answers(person) == self.expected
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60) -> None:
-    """Wait until `what` is true; a minute is for a machine that does much else, not for the bot."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.05)
-
-
-def all_of(engine: Engine, table: Any) -> list[Any]:
-    with Session(engine) as session:
-        return list(session.scalars(select(table).order_by(*table.__table__.primary_key)))
 
 
 def under_way(engine: Engine) -> list[Delivery]:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -36,15 +35,12 @@ from app.storage.models import (
     Message,
     Person,
 )
-from tests.bot import Sandbox, running
+from tests.bot import Sandbox, all_of, running, wait_for
+from tests.conftest import on_postgresql, on_sqlite
 
 TEXTS = load_texts("ru")
 QUESTION = TEXTS.questions[0]
 PROJECT = Path(__file__).parent.parent
-
-# for what has nothing to do with the database, or with only one of the two
-on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
-on_postgresql = pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -53,19 +49,6 @@ def bot_settings(settings: Settings, sandbox: Sandbox, monkeypatch: pytest.Monke
     monkeypatch.setattr(receive_room, "POLL_WAIT", 1)
     monkeypatch.setattr(loops, "HEARTBEAT", 0.5)
     return settings.model_copy(update={"vk_api_url": sandbox.url})
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60) -> None:
-    """Wait until `what` is true; a figure of minutes is for a machine that does much else, not for the bot."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.05)
-
-
-def all_of(engine: Engine, table: Any) -> list[Any]:
-    with Session(engine) as session:
-        return list(session.scalars(select(table).order_by(*table.__table__.primary_key)))
 
 
 def problems(engine: Engine) -> dict[str, str | None]:

@@ -4,7 +4,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from werkzeug import Request, Response
 from werkzeug.serving import make_server
 
 from app.sandbox import callback
-from tests.bot import Sandbox
+from tests.bot import Sandbox, wait_for
 from tests.test_sandbox import GROUP, PIXEL, ToSandbox, answer, call, error, poll
 
 
@@ -158,13 +158,6 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     endpoint = Endpoint()
     yield endpoint
     endpoint.close()
-
-
-def wait_for(what: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.02)
 
 
 def state(sandbox: Sandbox) -> Any:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
@@ -22,13 +21,6 @@ INLINE = {
         [{"action": {"type": "open_link", "label": "Сайт", "link": "https://example.org/"}}, {"action": {"type": "location"}}],
     ],
 }
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    sandbox = Sandbox(tmp_path)
-    yield sandbox
-    sandbox.close()
 
 
 @pytest.fixture

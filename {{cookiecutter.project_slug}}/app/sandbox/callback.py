@@ -12,6 +12,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from app.sandbox import store
+from app.sandbox.news import News
 from app.sandbox.store import Event, Memory
 
 TIMEOUT = 10.0  # seconds for one answer
@@ -36,14 +37,13 @@ class Server(BaseModel):
 class Callback:
     """Sends what has happened since it was switched on; how far it is, is remembered. `version` gives that of the updates."""
 
-    def __init__(self, engine: Engine, group_id: int) -> None:
+    def __init__(self, engine: Engine, group_id: int, news: News) -> None:
         self._engine = engine
         self._reading = engine.execution_options(read_only=True)
         self._group_id = group_id
-        self._news = threading.Condition()
+        self._news = news
         self._problem: str | None = None
         self._retries = 0
-        self._stopping = False
         self._thread: threading.Thread | None = None
         self.version = store.API_VERSION
         if self.is_on():
@@ -58,14 +58,14 @@ class Callback:
             value = {**server.model_dump(), "sent": store.newest_event(session)}
             session.merge(Memory(name=NAME, value=value))
         self._begin()
-        self.wake()
+        self._news.tell()
 
     def switch_off(self) -> None:
         """Send nothing more."""
         with Session(self._engine) as session, session.begin():
             if memory := session.get(Memory, NAME):
                 session.delete(memory)
-        self.wake()
+        self._news.tell()
 
     def is_on(self) -> bool:
         """Whether there is an address to send to."""
@@ -80,17 +80,6 @@ class Callback:
                 return {"url": None, "waiting": 0, "retries": 0, "problem": None}
             waiting = session.scalar(select(func.count()).where(Event.id > memory.value["sent"]))
         return {"url": memory.value["url"], "waiting": waiting, "retries": self._retries, "problem": self._problem}
-
-    def wake(self) -> None:
-        """There may be an event to send, or another address."""
-        with self._news:
-            self._news.notify_all()
-
-    def stop(self) -> None:
-        """Send nothing more in this process."""
-        with self._news:
-            self._stopping = True
-            self._news.notify_all()
 
     def _begin(self) -> None:
         with self._news:
@@ -114,7 +103,7 @@ class Callback:
     def _wait(self) -> tuple[Server, Event] | None:
         """The next event to be sent, as soon as there is one; None when this process ends."""
         with self._news:
-            while not self._stopping:
+            while not self._news.over:
                 if todo := self._next():
                     return todo
                 self._news.wait()
@@ -123,7 +112,7 @@ class Callback:
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         with self._news:
-            while not self._stopping and self.is_on() and (left := end - time.monotonic()) > 0:
+            while not self._news.over and self.is_on() and (left := end - time.monotonic()) > 0:
                 self._news.wait(left)
 
     def _send(self, server: Server, update: dict[str, Any]) -> None:

@@ -284,7 +284,7 @@ def add_fault() -> tuple[Response, int]:
             store.forget_events(session)
         return jsonify(id=None), 201
     number = box.faults.add(body)
-    box.longpoll.wake()
+    box.news.tell()
     return jsonify(id=number), 201
 
 

@@ -1,7 +1,6 @@
 """The long poll: a request waits here until there is an update for it, or its time is over."""
 
 import math
-import threading
 import time
 from typing import Any
 
@@ -9,6 +8,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from app.sandbox.faults import LOST, Faults, malformed_updates
+from app.sandbox.news import News
 from app.sandbox.store import Event, Memory, newest_event, update_object
 
 MAX_WAIT = 90
@@ -18,31 +18,19 @@ SILENCE = 10  # seconds between two polls after which nobody is taken to listen
 
 
 class LongPoll:
-    """One condition wakes every waiting request; what they answer is read from the file."""
+    """What the requests that wait for `news` answer is read from the file."""
 
-    def __init__(self, engine: Engine, group_id: int, faults: Faults) -> None:
+    def __init__(self, engine: Engine, group_id: int, faults: Faults, news: News) -> None:
         self._engine = engine.execution_options(read_only=True)
         self._group_id = group_id
         self._faults = faults
-        self._news = threading.Condition()
-        self._stopping = False
+        self._news = news
         self._waiting = 0
         self._last = -math.inf
 
     def is_heard(self) -> bool:
         """Whether somebody polls: the bot, most likely."""
         return self._waiting > 0 or time.monotonic() - self._last < SILENCE
-
-    def wake(self) -> None:
-        """Let the waiting requests look again: there may be an update for them, or a fault."""
-        with self._news:
-            self._news.notify_all()
-
-    def stop(self) -> None:
-        """Answer the waiting requests at once, so that the server can end."""
-        with self._news:
-            self._stopping = True
-            self._news.notify_all()
 
     def check(self, key: str, ts: str, wait: int, version: str) -> dict[str, Any]:
         """VK's answer to `act=a_check`. `wait` is in seconds, `version` is that of the updates."""
@@ -53,7 +41,7 @@ class LongPoll:
                 while True:
                     answer = self._failure() or self._look(key, ts, version)
                     left = deadline - time.monotonic()
-                    if answer.get("updates") != [] or left <= 0 or self._stopping:
+                    if answer.get("updates") != [] or left <= 0 or self._news.over:
                         return answer
                     self._news.wait(left)
             finally:

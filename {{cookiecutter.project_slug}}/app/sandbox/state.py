@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.sandbox.callback import Callback
 from app.sandbox.faults import Faults
 from app.sandbox.longpoll import LongPoll
+from app.sandbox.news import News
 from app.sandbox.store import API_VERSION, Memory, add_event, open_store
 from app.settings import Settings
 
@@ -54,8 +55,9 @@ class Sandbox:
         self.settings = settings
         self.engine: Engine = open_store(settings)
         self.faults = Faults()
-        self.longpoll = LongPoll(self.engine, settings.vk_group_id, self.faults)
-        self.callback = Callback(self.engine, settings.vk_group_id)
+        self.news = News()
+        self.longpoll = LongPoll(self.engine, settings.vk_group_id, self.faults, self.news)
+        self.callback = Callback(self.engine, settings.vk_group_id, self.news)
         self._typing: dict[int, float] = {}
         self._accepted: defaultdict[str, deque[float]] = defaultdict(deque)
         self._counting = threading.Lock()
@@ -69,8 +71,7 @@ class Sandbox:
         """A session whose work is committed, and told to who waits for events, at the end."""
         with Session(self.engine) as session, session.begin():
             yield session
-        self.longpoll.wake()
-        self.callback.wake()
+        self.news.tell()
 
     def happen(self, session: Session, kind: str, content: dict[str, Any]) -> None:
         """Something that the community is told of, if it wants to be."""
@@ -80,8 +81,7 @@ class Sandbox:
     def stop(self) -> None:
         """Answer all that wait, so that the server can end."""
         self.faults.clear()
-        self.longpoll.stop()
-        self.callback.stop()
+        self.news.end()
 
     def behave(self, changes: dict[str, object]) -> Behaviour:
         """Change some of the settings and remember them. Raises `pydantic.ValidationError`."""
