@@ -16,7 +16,6 @@ from babel.units import format_unit, get_unit_name
 from flask_babel import format_date, format_datetime, format_decimal, format_percent, get_locale, gettext
 
 from app.reports.figures import Responses, Traffic
-from app.reports.state import State, Step
 from app.reports.tables import Column, Table, Value
 
 Spec = dict[str, Any]
@@ -84,20 +83,20 @@ def response(responses: Responses) -> Spec:
     return _finish(chart, gettext("Response time per day"))
 
 
-def bars(table: Table, state: State, colours: Mapping[str, str], *, beside: Mapping[str, int] | None = None) -> Drawing:
+def bars(table: Table, colours: Mapping[str, str], *, beside: Mapping[str, int] | None = None) -> Drawing:
     """For each step the columns of `colours` on top of each other, or, as `beside` numbers them, next to each other.
 
     A line of dashes over them is the period before: all that stands in the first place.
     """
     places = beside or dict.fromkeys(colours, 0)
     titles = {column.name: column.title for column in table.columns}
-    rows = [row | {"place": places[row["column"]]} for row in _long(table, state, list(colours))]
+    rows = [row | {"place": places[row["column"]]} for row in _long(table, list(colours))]
     heights = [max(_stack(table, places, place)) for place in set(places.values())]
     chart = (
         alt.Chart(alt.InlineData(values=rows))
         .mark_bar()
         .encode(
-            x=_steps(state),
+            x=_steps(table),
             y=alt.Y("value:Q", title=None, axis=alt.Axis(tickMinStep=1, format=",d"), scale=_from_zero(max(heights))),
             color=_colours({titles[name]: colour for name, colour in colours.items()}, "series:N"),
             order="order:Q",
@@ -106,16 +105,16 @@ def bars(table: Table, state: State, colours: Mapping[str, str], *, beside: Mapp
             **_link(table),
         )
     )
-    return alt.layer(chart, *_before(table, state, [_stack(table.before, places, 0)] if table.before else []))
+    return alt.layer(chart, *_before(table, [_stack(table.before, places, 0)] if table.before else []))
 
 
-def lines(table: Table, state: State, colours: Mapping[str, str]) -> Drawing:
+def lines(table: Table, colours: Mapping[str, str]) -> Drawing:
     """For each column of `colours` a line, with a gap where there is nothing. Times are in the unit that suits the longest."""
     titles = {column.name: column.title for column in table.columns}
     numbers = [value for name in colours for value in table.values(name) if isinstance(value, int | float)]
     longest = max(numbers, default=0)
     unit = next((unit for unit, size in UNITS.items() if longest >= 2 * size), "minute")
-    rows = _long(table, state, list(colours))
+    rows = _long(table, list(colours))
     for row in rows:
         row["value"] = None if row["value"] is None else row["value"] / UNITS[unit]
     y_title = get_unit_name(f"duration-{unit}", "long", get_locale())
@@ -123,7 +122,7 @@ def lines(table: Table, state: State, colours: Mapping[str, str]) -> Drawing:
         alt.Chart(alt.InlineData(values=rows))
         .mark_line(point=alt.OverlayMarkDef(size=40))
         .encode(
-            x=_steps(state),
+            x=_steps(table),
             y=alt.Y("value:Q", title=y_title, scale=_from_zero(longest / UNITS[unit])),
             color=_colours({titles[name]: colour for name, colour in colours.items()}, "series:N"),
             tooltip=_tooltip(time=table.columns[0].title, series=gettext("Figure"), text=gettext("Time")),
@@ -134,15 +133,15 @@ def lines(table: Table, state: State, colours: Mapping[str, str]) -> Drawing:
     before = (
         [[v / UNITS[unit] if isinstance(v, int | float) else None for v in table.before.values(first)]] if table.before else []
     )
-    return alt.layer(chart, *_before(table, state, before))
+    return alt.layer(chart, *_before(table, before))
 
 
-def heat(table: Table, state: State) -> Drawing:
+def heat(table: Table) -> Drawing:
     """A square for each row (a weekday) and each further column (an hour), the darker the more."""
     days = [str(value) for value in table.values(table.columns[0].name)]
     hours = table.columns[1:]
     rows = [
-        {"day": day, "hour": column.title, "count": row[1 + place], "text": shown(row[1 + place], column, state)}
+        {"day": day, "hour": column.title, "count": row[1 + place], "text": shown(row[1 + place], column)}
         for day, row in zip(days, table.rows, strict=True)
         for place, column in enumerate(hours)
     ]
@@ -161,14 +160,14 @@ def heat(table: Table, state: State) -> Drawing:
     return alt.layer(chart)
 
 
-def ranking(table: Table, state: State, name: str, colour: str) -> Drawing:
+def ranking(table: Table, name: str, colour: str) -> Drawing:
     """A bar for each row, as long as its column `name`; its tooltip has all of the row."""
     columns = {column.name: column for column in table.columns}
     rows = [
         {
             "label": row[0],
             "value": value,
-            **{column.name: shown(cell, column, state) for column, cell in zip(table.columns, row, strict=True)},
+            **{column.name: shown(cell, column) for column, cell in zip(table.columns, row, strict=True)},
         }
         | ({"href": link} if link else {})
         for row, value, link in zip(table.rows, table.values(name), table.links or [""] * len(table.rows), strict=True)
@@ -192,13 +191,13 @@ def finish(chart: Drawing, title: str) -> Spec:
     return _finish(chart, title)
 
 
-def shown(value: Value, column: Column, state: State) -> str:
+def shown(value: Value, column: Column) -> str:
     """A value as people read it, in the language of the request."""
     match value:
         case None:
             return "–"
         case datetime():
-            return time_name(value, state.step)
+            return time_name(value, column.kind)
         case int() | float() if column.kind == "seconds":
             return duration(value)
         case int() | float() if column.kind == "share":
@@ -208,10 +207,10 @@ def shown(value: Value, column: Column, state: State) -> str:
     return str(value)
 
 
-def time_name(moment: datetime, step: Step) -> str:
-    """When a step begins, as people read it: "Tue, 24 November", with the hour or with the year where it takes one."""
-    pattern = {Step.HOUR: "d MMMM, HH:mm", Step.DAY: "EEE, d MMMM", Step.WEEK: "d MMMM y"}[step]
-    return str(format_datetime(moment, pattern, rebase=False))
+def time_name(moment: datetime, kind: str) -> str:
+    """When an hour, a day or a week (`kind`) begins, as people write it: "Tue, 24 November"."""
+    patterns = {"hour": "d MMMM, HH:mm", "day": "EEE, d MMMM", "week": "d MMMM y"}
+    return str(format_datetime(moment, patterns[kind], rebase=False))
 
 
 def day_name(day: date) -> str:
@@ -228,19 +227,19 @@ def duration(seconds: float) -> str:
     return " ".join(format_unit(number, f"duration-{unit}", "short", locale=get_locale()) for unit, number in shown.items())
 
 
-def _long(table: Table, state: State, names: Sequence[str]) -> list[dict[str, Any]]:
+def _long(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each value of the columns `names`; the first column has the times."""
     columns = {column.name: column for column in table.columns}
     values = {name: table.values(name) for name in names}
     return [
         {
             "at": _wall(row[0]),
-            "time": shown(row[0], table.columns[0], state),
+            "time": shown(row[0], table.columns[0]),
             "column": name,
             "series": columns[name].title,
             "order": order,
             "value": values[name][number],
-            "text": shown(values[name][number], columns[name], state),
+            "text": shown(values[name][number], columns[name]),
         }
         | ({"href": table.links[number]} if table.links else {})
         for number, row in enumerate(table.rows)
@@ -254,18 +253,18 @@ def _stack(table: Table, places: Mapping[str, int], place: int) -> list[float]:
     return [sum(value for value in row if isinstance(value, int | float)) for row in zip(*columns, strict=True)] or [0]
 
 
-def _before(table: Table, state: State, values: Sequence[Sequence[float | None]]) -> list[alt.Chart]:
+def _before(table: Table, values: Sequence[Sequence[float | None]]) -> list[alt.Chart]:
     """The period before as a line of dashes, over the times of this one; nothing if it was not asked for."""
     times = table.values(table.columns[0].name)
     rows = [
-        {"at": _wall(at), "time": shown(at, table.columns[0], state), "before": value, "text": f"{value:.4g}"}
+        {"at": _wall(at), "time": shown(at, table.columns[0]), "before": value, "text": f"{value:.4g}"}
         for line in values
         for at, value in zip(times, line, strict=False)
         if value is not None
     ]
     tooltip = _tooltip(time=table.columns[0].title, text=gettext("The period before"))
     mark = alt.Chart(alt.InlineData(values=rows)).mark_line(color=GREY, strokeDash=[5, 4], strokeWidth=2)
-    return [mark.encode(x=_steps(state), y="before:Q", tooltip=tooltip)] if rows else []
+    return [mark.encode(x=_steps(table), y="before:Q", tooltip=tooltip)] if rows else []
 
 
 def _wall(value: Value) -> str:
@@ -273,10 +272,10 @@ def _wall(value: Value) -> str:
     return f"{value:%Y-%m-%dT%H:%M}Z" if isinstance(value, datetime) else str(value)
 
 
-def _steps(state: State) -> alt.X:
-    unit, written = ("utcyearmonthdatehours", "%-d %b %H:%M" if len(state.times) > 48 else "%H:%M")
-    if state.step != Step.HOUR:
-        unit, written = "utcyearmonthdate", "%-d %b"
+def _steps(table: Table) -> alt.X:
+    unit, written = "utcyearmonthdate", "%-d %b"
+    if table.columns[0].kind == "hour":
+        unit, written = "utcyearmonthdatehours", "%H:%M" if len(table.rows) <= 50 else "%-d %b %H:%M"
     return alt.X(f"{unit}(at):O", title=None, axis=alt.Axis(format=written, labelAngle=0, labelOverlap=True))
 
 

@@ -21,7 +21,7 @@ from app.storage.models import Figure
 WIDTH = 1.1
 AGES = [3600 * hours for hours in (1, 4, 24, 72, 168)]  # seconds: where one class of age ends and the next begins
 
-Kind = Literal["time", "text", "count", "seconds", "share"]
+Kind = Literal["hour", "day", "week", "text", "count", "seconds", "share"]
 Value = datetime | str | int | float | None
 
 
@@ -38,7 +38,7 @@ class Column:
 class Table:
     """The figures of one chart, for the page, the chart and every file.
 
-    A value is what its column's kind says: "time" a `datetime` in the project's zone at which an hour, a day or a week begins;
+    A value is what its column's kind says: "hour", "day" and "week" a `datetime` in the project's zone at which it begins;
     "text" a string; "count" an integer; "seconds" and "share" (0 to 1) numbers, None where there is nothing to tell it from.
     `summary` is what the chart shows, in a sentence or two. `links` has an address for each row, or is empty. `before` is
     the same table for the period before, when it was asked for.
@@ -121,7 +121,7 @@ def age_titles() -> list[str]:
 def time_column(state: State) -> Column:
     """The first column of what is shown step by step."""
     titles = {Step.HOUR: gettext("Hour"), Step.DAY: gettext("Day"), Step.WEEK: gettext("Week from")}
-    return Column("time", titles[state.step], "time")
+    return Column("time", titles[state.step], state.step.value)
 
 
 def counts(connection: Connection, state: State, *metrics: str) -> dict[str, list[int]]:

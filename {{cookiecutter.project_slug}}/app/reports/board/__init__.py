@@ -6,7 +6,7 @@ in the pictures, the PDF and the schedule. Everything that shows charts goes by 
     state = State.read(request.args, settings, now(), manager=…)     # or State.over(first, last, settings, …)
     for chart in board.charts(state):                   # those that this state and this reader have
         table = board.table(chart, connection, state)   # figures and summary, in the language of the request
-        spec = chart.draw(table, state)                 # Vega-Lite, for the browser and `documents.chart`
+        spec = chart.draw(table)                        # Vega-Lite, for the browser and `documents.chart`
 """
 
 import pkgutil
@@ -32,7 +32,7 @@ class Chart:
     name: str
     title: LazyString
     query: Callable[[Connection, State], Table]
-    spec: Callable[[Table, State], Drawing]
+    spec: Callable[[Table], Drawing]
     # what the figures mean
     note: LazyString | str = ""
     # which filters it knows: with another one it is not shown, as its figures would be those of everything
@@ -41,9 +41,9 @@ class Chart:
     managers: bool = False
     place: int = 100
 
-    def draw(self, table: Table, state: State) -> Spec:
+    def draw(self, table: Table) -> Spec:
         """The chart of `table` as Vega-Lite, its title as the description."""
-        return drawing.finish(self.spec(table, state), str(self.title))
+        return drawing.finish(self.spec(table), str(self.title))
 
 
 CHARTS: dict[str, Chart] = {

@@ -34,7 +34,7 @@ CHART = Chart(
     "backlog",
     lazy_gettext("Backlog"),
     query,
-    lambda table, state: bars(table, state, {f"age{age}": colour for age, colour in enumerate(AGES)}),
+    lambda table: bars(table, {f"age{age}": colour for age, colour in enumerate(AGES)}),
     note=lazy_gettext("Requests that were still open at the end of the time, by how long they had been."),
     filters=TOPICS,
     place=60,

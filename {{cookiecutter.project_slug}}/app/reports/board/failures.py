@@ -26,6 +26,4 @@ def query(connection: Connection, state: State) -> Table:
     return Table(columns, [(at, spread.count) for at, spread in zip(state.times, found, strict=True)], summary)
 
 
-CHART = Chart(
-    "failures", lazy_gettext("Delivery failures"), query, lambda table, state: bars(table, state, {"failed": RED}), place=95
-)
+CHART = Chart("failures", lazy_gettext("Delivery failures"), query, lambda table: bars(table, {"failed": RED}), place=95)

@@ -39,9 +39,7 @@ CHART = Chart(
     "messages",
     lazy_gettext("Messages"),
     query,
-    lambda table, state: bars(
-        table, state, {"people": BLUE, "bot": GREY, "operators": ORANGE}, beside={"people": 0, "bot": 1, "operators": 1}
-    ),
+    lambda table: bars(table, {"people": BLUE, "bot": GREY, "operators": ORANGE}, beside={"people": 0, "bot": 1, "operators": 1}),
     filters=BOTH,
     place=10,
 )

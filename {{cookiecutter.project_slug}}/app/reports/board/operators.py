@@ -46,7 +46,7 @@ CHART = Chart(
     "operators",
     lazy_gettext("Operators"),
     query,
-    lambda table, state: ranking(table, state, "answers", ORANGE),
+    lambda table: ranking(table, "answers", ORANGE),
     managers=True,
     place=80,
 )

@@ -31,7 +31,7 @@ CHART = Chart(
     "people",
     lazy_gettext("People"),
     query,
-    lambda table, state: bars(table, state.by_days(), {"new": GREEN, "returning": BLUE}),
+    lambda table: bars(table, {"new": GREEN, "returning": BLUE}),
     note=lazy_gettext("A person is new on the day of their first message. Who writes on several days is counted on each."),
     place=90,
 )

@@ -30,7 +30,7 @@ CHART = Chart(
     "requests",
     lazy_gettext("Requests"),
     query,
-    lambda table, state: bars(table, state, {"opened": BLUE, "closed": GREEN}, beside={"opened": 0, "closed": 1}),
+    lambda table: bars(table, {"opened": BLUE, "closed": GREEN}, beside={"opened": 0, "closed": 1}),
     note=lazy_gettext("A request is one time that a conversation is handed over to the operators."),
     filters=TOPICS,
     place=50,

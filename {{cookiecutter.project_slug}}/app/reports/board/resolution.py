@@ -17,7 +17,7 @@ CHART = Chart(
         counted=gettext("Closed"),
         nothing=gettext("No request was closed in this period yet."),
     ),
-    lambda table, state: lines(table, state, {"median": GREEN, "p90": ORANGE}),
+    lambda table: lines(table, {"median": GREEN, "p90": ORANGE}),
     note=lazy_gettext(
         "From the moment when operators got the word until they closed the conversation; it belongs to the time at which it was"
         " closed, and to the operator whose it was."

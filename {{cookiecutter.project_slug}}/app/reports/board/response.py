@@ -17,7 +17,7 @@ CHART = Chart(
         counted=gettext("Answers"),
         nothing=gettext("No operator has answered in this period yet."),
     ),
-    lambda table, state: lines(table, state, {"median": BLUE, "p90": ORANGE}),
+    lambda table: lines(table, {"median": BLUE, "p90": ORANGE}),
     note=lazy_gettext(
         "How long a person waited for an operator: from the message with which the bot handed the conversation over, or, when an"
         " operator already had it, from the first message after that operator's last answer. The bot's own answers do not count."

@@ -43,4 +43,4 @@ def query(connection: Connection, state: State) -> Table:
     return Table(columns, rows, summary, links=[f"/reports/?{state.query(of=part)}" for part in ranked])
 
 
-CHART = Chart("topics", lazy_gettext("Topics"), query, lambda table, state: ranking(table, state, "opened", BLUE), place=70)
+CHART = Chart("topics", lazy_gettext("Topics"), query, lambda table: ranking(table, "opened", BLUE), place=70)
