@@ -78,6 +78,7 @@ class Settings(BaseSettings):
 
     secret_key: SecretStr | None = None
     reports_token: SecretStr | None = None
+    metrics_token: SecretStr | None = None
     operator_password: SecretStr | None = None
     vk_token: SecretStr | None = None
     vk_callback_secret: SecretStr | None = None

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from sqlalchemy import Engine, event, select, text, update
 from sqlalchemy.orm import Session
@@ -235,6 +236,41 @@ def test_the_looks_at_the_queues_find_their_indexes(client: FlaskClient, app: Fl
         for sql, values in looks:
             plan = str(connection.exec_driver_sql(explain + sql, values).all())
             assert not re.search(r"Seq Scan on (event|delivery)|SCAN (event|delivery)(?! USING)", plan), (sql, plan)
+
+
+# metrics
+
+
+def test_prometheus_reads_what_the_health_page_shows(app: Flask, engine: Engine, settings: Settings) -> None:
+    beat(engine, "bot.answer", ago=5)
+    beat(engine, "bot.deliver", problem="VK does not answer")
+    for cmid in (1, 2):
+        add_event(engine, cmid)
+    add_event(engine, 3, error=None)
+    add_answer(engine, add_conversation(engine), DeliveryState.HELD)
+    shown = app.test_client().get("/metrics", headers={"Authorization": f"Bearer {settings.secret('metrics_token')}"})
+    assert shown.status_code == 200
+    families = {family.name: family for family in text_string_to_metric_families(shown.text)}
+    assert all(family.documentation and family.type == "gauge" for family in families.values())
+    values = {(name, *s.labels.values()): s.value for name, family in families.items() for s in family.samples}
+    assert values["desk_ready",] == 1
+    assert values["desk_queue_length", "events"] == 1
+    assert values["desk_queue_oldest_seconds", "outbox"] == 0
+    assert values["desk_events_set_aside",] == 2
+    assert values["desk_deliveries_held",] == 1
+    assert (values["desk_loop_works", "bot.answer"], values["desk_loop_works", "bot.deliver"]) == (1, 0)
+    assert values["desk_loop_seen_seconds", "bot.answer"] >= 5
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    unready = app.test_client().get("/metrics", headers={"Authorization": f"Bearer {settings.secret('metrics_token')}"})
+    assert [line for line in unready.text.splitlines() if line[0] != "#"] == ["desk_ready 0.0"]
+
+
+@pytest.mark.parametrize("given", ["", "Bearer", "Bearer wrong", "Bearer wröng", "Basic {}", "{}"])
+def test_the_figures_are_nobody_elses(client: FlaskClient, settings: Settings, given: str) -> None:
+    headers = {"Authorization": given.format(settings.secret("metrics_token"))}
+    refused = client.get("/metrics", headers=headers)  # not even an admin's session shows them
+    assert (refused.status_code, "desk_" in refused.text) == (401, False)
 
 
 # connect VK

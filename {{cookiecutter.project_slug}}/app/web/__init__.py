@@ -30,6 +30,7 @@ from app.web import (
     files,
     health,
     inbox,
+    metrics,
     operators,
     passwords,
     people,
@@ -133,6 +134,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         connect,
     ):
         app.register_blueprint(room.blueprint)
+    if settings.metrics_token:
+        app.register_blueprint(metrics.blueprint(settings))
     if settings.reports_url:
         app.register_blueprint(reports.blueprint(settings))
     if settings.vk_transport == "callback":

@@ -34,12 +34,16 @@ LEAST: dict[str, Role | None] = {
     "static": ANYBODY,
     "health": ANYBODY,
     "callback": ANYBODY,
+    "metrics": ANYBODY,  # asks for a token
     "auth.login": ANYBODY,
     "auth.sign_in": ANYBODY,
     "invitation": ANYBODY,
+    "api": ANYBODY,  # it asks for a token, and for the role that the page of the same work needs
     "auth.logout": Role.OPERATOR,
     "inbox": Role.OPERATOR,
     "conversation": Role.OPERATOR,
+    "files": Role.OPERATOR,
+    "people": Role.OPERATOR,
     "reports": Role.OPERATOR,
     "status": Role.OPERATOR,
     "events": Role.OPERATOR,

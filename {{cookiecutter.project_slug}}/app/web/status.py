@@ -101,12 +101,17 @@ class State:
         return live.fingerprint([light.name for light in self.bad], self.set_aside)
 
 
+def look() -> tuple[dict[str, Any], Any]:
+    """The loops' last heartbeats by their names, and one row of `_facts`."""
+    rows = reader().execute(select(Heartbeat.name, Heartbeat.at, Heartbeat.problem))
+    return {row.name: row for row in rows}, reader().execute(_facts()).one()
+
+
 def state() -> State:
     """How the desk is at this request: two queries."""
     if "state" not in g:
-        rows = reader().execute(select(Heartbeat.name, Heartbeat.at, Heartbeat.problem))
-        facts = reader().execute(_facts()).one()
-        lights = [*_loops({row.name: row for row in rows}, facts, now()), *_queues(facts, now())]
+        beats, facts = look()
+        lights = [*_loops(beats, facts, now()), *_queues(facts, now())]
         g.state = State(lights, facts.set_aside)
     return cast("State", g.state)
 
