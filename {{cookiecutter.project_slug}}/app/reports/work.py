@@ -92,9 +92,7 @@ def look_round(works: Works) -> None:
     """Everything that comes round by the clock."""
     next_round = 0.0
     while True:
-        with Session(works.engine) as session, session.begin():
-            insert_new(session, Heartbeat, [{"name": REPORTS}])
-            session.execute(update(Heartbeat).where(Heartbeat.name == REPORTS).values(at=now(), problem=None))
+        sign_of_life(works)
         if time.monotonic() >= next_round:
             next_round = time.monotonic() + ROUND
             with works.speaking(works.settings.app_language):
@@ -102,6 +100,13 @@ def look_round(works: Works) -> None:
                 alerts.check(works.engine, works.settings, now())
             clean(works, now())
         time.sleep(TICK)
+
+
+def sign_of_life(works: Works) -> None:
+    """So that others know that somebody is there who draws."""
+    with Session(works.engine) as session, session.begin():
+        insert_new(session, Heartbeat, [{"name": REPORTS}])
+        session.execute(update(Heartbeat).where(Heartbeat.name == REPORTS).values(at=now(), problem=None))
 
 
 def do_next(works: Works, lease: timedelta = jobs.LEASE) -> bool:
