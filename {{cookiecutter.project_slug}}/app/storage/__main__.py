@@ -1,10 +1,10 @@
-"""python -m app.storage migrate | reset-password | seed [COUNT] [--add] | revision MESSAGE"""
+"""python -m app.storage migrate | reset-password | seed [COUNT] [--add] | token LOGIN NAME [SCOPE…] | revision MESSAGE"""
 
 import sys
 
 from app import service
 from app.settings import Settings
-from app.storage import migrate, seed
+from app.storage import migrate, seed, tokens
 
 
 def main(settings: Settings) -> None:
@@ -16,6 +16,8 @@ def main(settings: Settings) -> None:
             migrate.reset_password(settings)
         case ["seed", *words]:
             seed.main(settings, words)
+        case ["token", login, name, *words]:
+            tokens.main(settings, login, name, words)
         case ["revision", message] if message:
             migrate.revision(settings, message)
         case _:

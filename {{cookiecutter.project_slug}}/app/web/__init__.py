@@ -18,6 +18,7 @@ from app.settings import Settings, load
 from app.web import (
     access,
     account,
+    api,
     attachments,
     auth,
     callback,
@@ -134,6 +135,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         connect,
     ):
         app.register_blueprint(room.blueprint)
+    csrf.exempt(api.blueprint)  # it has tokens instead, and no session
+    app.register_blueprint(api.blueprint)
     if settings.metrics_token:
         app.register_blueprint(metrics.blueprint(settings))
     if settings.reports_url:

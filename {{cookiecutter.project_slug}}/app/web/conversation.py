@@ -289,7 +289,7 @@ def _print(conversation_id: int, since: int) -> str:
 
 
 def _thread(values: dict[str, int]) -> Thread:
-    states = _states(reader().execute(PARTS, values))
+    states = states_of(reader().execute(PARTS, values))
     notes: dict[int, list[Row[*tuple[Any, ...]]]] = defaultdict(list)
     for note in reader().execute(NOTES, values):
         notes[note.after_id].append(note)
@@ -303,7 +303,7 @@ def _thread(values: dict[str, int]) -> Thread:
     return Thread(notes[0], lines)
 
 
-def _states(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[int, tuple[str, str | None]]:
+def states_of(rows: Iterable[Row[*tuple[Any, ...]]]) -> dict[int, tuple[str, str | None]]:
     """How far each answer has got, all its parts taken together, and why it failed."""
     parts: dict[int, list[Any]] = defaultdict(list)
     for row in rows:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from app.storage.engine import readiness
+from app.web import problem
 from app.web.database import engine
 from app.web.form import field
 from app.web.live import is_htmx
@@ -42,6 +43,8 @@ def register(app: Flask) -> None:
 def error_page(code: int, message: str | None = None, *, text: str = "") -> Response:
     """A page for `code`; `text` is what the operator had typed, which must not be lost."""
     title, usual = PAGES.get(code, PAGES[400])
+    if problem.wanted():
+        return problem.response(code, message)
     message = message or str(usual)
     if is_htmx():
         response = Response(message, code, content_type="text/plain; charset=utf-8")
@@ -64,8 +67,8 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
 
 
 def _database_error(error: SQLAlchemyError) -> ResponseReturnValue:
-    if problem := readiness(engine()):
-        log.warning(f"waiting: {problem}")
+    if reason := readiness(engine()):
+        log.warning(f"waiting: {reason}")
         return error_page(503)
     log.error("the database refused", exc_info=error, path=request.path)
     return error_page(500)

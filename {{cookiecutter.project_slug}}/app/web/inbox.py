@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, abort, render_template, request
 from flask.typing import ResponseReturnValue
-from sqlalchemy import ColumnElement, Select, String, bindparam, exists, func, literal_column, select, tuple_, union
+from sqlalchemy import ColumnElement, Select, String, bindparam, exists, false, func, literal_column, select, tuple_, union
 
 from app.storage.models import Conversation, ConversationStatus, Message, Operator, Person
 from app.web import live
@@ -24,6 +24,7 @@ COUNT_LIMIT = 100  # beyond it a number says no more than "many"
 TOPICS = 100  # that the filter offers
 WORDS = 8  # of a search that are looked for, and
 SHORTEST = 3  # letters that the longest of them needs: the index is one of groups of three
+NOTHING = -1  # instead of a number of words: what cannot be looked for is not found
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OPEN = Conversation.status == ConversationStatus.OPEN
 UNASSIGNED = Conversation.assignee_id.is_(None)
@@ -110,8 +111,8 @@ def listing() -> Listing:
     """The page of the list that the request asks for; 404 when that makes no sense."""
     asked = _asked()
     etag = _print(asked)  # before the rows: what changes in between is news the next time
-    rows = [] if asked.too_short else reader().execute(_rows(*_shape(asked)), _values(asked)).all()
-    waiting, mine, some = reader().execute(_counts(), _values(asked)).one()
+    rows = reader().execute(page_of(asked), values_of(asked)).all()
+    waiting, mine, some = reader().execute(_counts(), values_of(asked)).one()
     older = None
     if len(rows) > PAGE:
         rows = rows[:PAGE]
@@ -133,12 +134,18 @@ def _asked() -> Asked:
     return Asked(view, search, topic, before)
 
 
+def page_of(asked: Asked) -> Select[Any]:
+    """The statement whose rows are the page, and the first of the next one; it wants `values_of` the same."""
+    return _rows(*_shape(asked))
+
+
 def _shape(asked: Asked) -> tuple[str, int, bool, bool]:
     """What the statement for it depends on, beside values."""
-    return asked.view, len(asked.words), bool(asked.topic), bool(asked.before)
+    return asked.view, NOTHING if asked.too_short else len(asked.words), bool(asked.topic), bool(asked.before)
 
 
-def _values(asked: Asked) -> dict[str, Any]:
+def values_of(asked: Asked) -> dict[str, Any]:
+    """The values in the statements about `asked`."""
     values: dict[str, Any] = {"me": me().id, "topic": asked.topic}
     for number, word in enumerate(asked.words):
         values[f"word{number}"] = "%" + re.sub(r"([\\%_])", r"\\\1", word) + "%"
@@ -156,7 +163,9 @@ def _rows(view: str, words: int, topic: bool, before: bool) -> Select[*tuple[Any
     if before:
         place = tuple_(bindparam("before", type_=Conversation.last_message_at.type), bindparam("before_id"))
         where.append(tuple_(Conversation.last_message_at, Conversation.id) < place)
-    if words:
+    if words == NOTHING:
+        where = [false()]
+    elif words:
         # each way to find one gives its first page, in order; the first page of all is in these
         said = exists().where(Message.conversation_id == Conversation.id, *_like(Message.text, words))
         named = Conversation.person_id.in_(select(Person.id).where(*_like(NAME, words)))
@@ -199,7 +208,7 @@ def _topics() -> Select[*tuple[Any, ...]]:
 
 def _print(asked: Asked) -> str:
     """A print of what the page shows, by one query."""
-    return live.fingerprint(*reader().execute(_shown(*_shape(asked)), _values(asked)).one())
+    return live.fingerprint(*reader().execute(_shown(*_shape(asked)), values_of(asked)).one())
 
 
 @cache
