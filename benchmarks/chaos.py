@@ -40,6 +40,8 @@ PROJECT = ROOT / "{{cookiecutter.project_slug}}"
 GOAL = 15.0  # seconds from a fault's end to the first answer
 PATIENCE = 90.0  # seconds after which what has not come is lost
 PEOPLE = 40
+CHATS = 4  # group chats, where the bot has to be called by its name
+NAME = "@club1 "
 RATE = 10.0  # messages a second, of all people together
 
 
@@ -278,6 +280,8 @@ class People:
         self._answers = {question.words[0]: question.answer for question in questions}
         self._stack, self._chance = stack, chance
         self._ids = [int(stack.control("people", first_name=f"Человек {n}")["id"]) for n in range(PEOPLE)]
+        self._members = {int(stack.control("chats", title=f"Чат {n}", members=[n])["id"]): n for n in self._ids[:CHATS]}
+        self._ids += self._members
         self.refusing = int(stack.control("people", first_name="Отказ")["id"])
         self._dialogs: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
         self._writing = threading.Event()
@@ -301,10 +305,12 @@ class People:
                 self.write(chance.choice(self._ids), chance)
             time.sleep(chance.expovariate(RATE))
 
-    def write(self, person: int, chance: random.Random | None = None) -> int:
+    def write(self, peer: int, chance: random.Random | None = None) -> int:
         """One message; its number in the dialog. What the sandbox did not confirm may be there all the same."""
         text = (chance or self._chance).choice(list(self._answers))
-        return int(self._stack.control("messages", from_id=person, text=text)["conversation_message_id"])
+        member = self._members.get(peer)
+        message = {"from_id": peer, "text": text} if member is None else {"from_id": member, "peer_id": peer, "text": NAME + text}
+        return int(self._stack.control("messages", **message)["conversation_message_id"])
 
     def first_answer(self) -> float | None:
         """Seconds from now to the answer to a message that is written now; None when there is none."""
@@ -334,7 +340,7 @@ class People:
             for person in sorted(waiting):
                 dialog = self._dialogs[person]
                 dialog.extend(self._read(person, dialog[-1]["conversation_message_id"] if dialog else 0))
-                written = sum(not item["out"] for item in dialog) - (forgiven if person == self.refusing else 0)
+                written = len(self._due(dialog)) - (forgiven if person == self.refusing else 0)
                 if sum(item["out"] for item in dialog) >= written:
                     waiting.discard(person)
             return not waiting
@@ -345,7 +351,7 @@ class People:
         all_answered()
         found = Counter(messages=0, lost=-forgiven, doubled=0, overtaken=0)
         for person, dialog in self._dialogs.items():
-            due = [self._answers[item["text"]] for item in dialog if not item["out"]]
+            due = self._due(dialog)
             given = [item["text"] for item in dialog if item["out"]]
             found["messages"] += len(due)
             found["lost"] += (Counter(due) - Counter(given)).total()
@@ -353,6 +359,10 @@ class People:
             same_order = person == self.refusing or due == given
             found["overtaken"] += not same_order and Counter(due) == Counter(given)
         return dict(found)
+
+    def _due(self, dialog: list[dict[str, Any]]) -> list[str]:
+        """The answers to what was written; the invitation into a group chat says nothing."""
+        return [self._answers[item["text"].removeprefix(NAME)] for item in dialog if item["text"] and not item["out"]]
 
 
 # ---- faults
