@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.reports import summary, work
 from app.reports.fragment import fragment, need_manager, to
-from app.reports.jobs import period_of
+from app.reports.jobs import days_of
 from app.reports.orders import sent
 from app.storage.models import GROUP_CHATS, Delivery, JobState, ReportJob, ReportSubscription, Rhythm
 from app.storage.pictures import PICTURE
@@ -74,7 +74,7 @@ def blueprint(works: work.Works) -> Blueprint:
             rows = session.execute(
                 pictures.where(ReportJob.kind == PICTURE, ended).order_by(ReportJob.id.desc()).limit(SHOWN)
             ).all()
-            shown = [(job, state, summary.interval(period_of(job, works.settings.zone))) for job, state in rows]
+            shown = [(job, state, summary.interval(days_of(job))) for job, state in rows]
         return fragment("archive.html", gettext("Archive"), rows=shown, group_chats=GROUP_CHATS)
 
     @archive.get("/archive/<int:number>.png")

@@ -17,7 +17,7 @@ from flask_babel import gettext, pgettext
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 from sqlalchemy.orm import aliased
 
-from app.reports.figures import Period
+from app.reports.state import State
 from app.storage.models import Author, Conversation, ConversationStatus, Message, Operator, Person
 
 SHEET_ROWS = 1_048_576  # of a sheet in XLSX, its head among them
@@ -47,9 +47,9 @@ class Sheet:
         return (self.row(row) for row in found)
 
 
-def messages(connection: Connection, period: Period, *, names: bool) -> Sheet:
-    """Every message of the period in the order of time; `names` of operators are for managers."""
-    within = _written(period)
+def messages(connection: Connection, state: State) -> Sheet:
+    """Every message of the period in the order of time. Operators' names are for managers."""
+    within = _written(state)
     columns = (
         Message.created_at,
         Message.conversation_id,
@@ -75,13 +75,13 @@ def messages(connection: Connection, period: Period, *, names: bool) -> Sheet:
         Author.OPERATOR: gettext("Operator"),
     }
     head = [gettext("Time"), gettext("Conversation"), gettext("VK number"), gettext("Who"), gettext("Author")]
-    head += [gettext("Operator")] * names
+    head += [gettext("Operator")] * state.manager
     head += [gettext("Topic"), gettext("Text"), gettext("Attachments")]
 
     def cells(row: Any) -> Sequence[Cell]:
-        who = [row.operator] * names
+        who = [row.operator] * state.manager
         return [
-            local(row.created_at, period.zone),
+            local(row.created_at, state.zone),
             row.conversation_id,
             row.peer_id,
             row.person,
@@ -96,11 +96,11 @@ def messages(connection: Connection, period: Period, *, names: bool) -> Sheet:
     return Sheet(head, query, cells, total)
 
 
-def conversations(connection: Connection, period: Period, *, names: bool) -> Sheet:
-    """Every conversation in which something was written in the period; `names` of operators are for managers."""
+def conversations(connection: Connection, state: State) -> Sheet:
+    """Every conversation in which something was written in the period. Operators' names are for managers."""
     written = (
         select(Message.conversation_id, func.count().label("count"), func.max(Message.created_at).label("last"))
-        .where(_written(period))
+        .where(_written(state))
         .group_by(Message.conversation_id)
         .subquery()
     )
@@ -131,21 +131,21 @@ def conversations(connection: Connection, period: Period, *, names: bool) -> She
         ConversationStatus.CLOSED: pgettext("a conversation", "Closed"),
     }
     head = [gettext("Conversation"), gettext("VK number"), gettext("Who"), gettext("Topic"), gettext("State")]
-    head += [gettext("Operator")] * names
+    head += [gettext("Operator")] * state.manager
     head += [gettext("Messages in the period"), gettext("Begun"), gettext("Last message in the period")]
     head += [gettext("Handed over"), pgettext("a conversation", "Closed")]
 
     def cells(row: Any) -> Sequence[Cell]:
-        times = [local(at, period.zone) for at in (row.created_at, row.last, row.opened_at, row.closed_at)]
-        who = [row.operator] * names
+        times = [local(at, state.zone) for at in (row.created_at, row.last, row.opened_at, row.closed_at)]
+        who = [row.operator] * state.manager
         return [row.id, row.peer_id, row.person, row.topic, states[row.status], *who, row.count, *times]
 
     total = connection.scalar(select(func.count()).select_from(written)) or 0
     return Sheet(head, query, cells, total)
 
 
-def _written(period: Period) -> ColumnElement[bool]:
-    return and_(Message.created_at >= period.begin(period.first), Message.created_at < period.end(period.last))
+def _written(state: State) -> ColumnElement[bool]:
+    return and_(Message.created_at >= state.begin, Message.created_at < state.end)
 
 
 SHEETS = {"messages": messages, "conversations": conversations}

@@ -7,13 +7,11 @@ the first brings after all is not wanted any more. The result and the job's end 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
-from zoneinfo import ZoneInfo
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Engine, and_, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.reports.figures import Period
 from app.storage import desk
 from app.storage.models import JobState, ReportJob, now
 from app.storage.queues import word
@@ -27,6 +25,13 @@ UNFINISHED = ReportJob.state.in_([word(JobState.NEW), word(JobState.RUNNING)])
 
 class NotWanted(Exception):
     """The job was cancelled, or somebody else has taken it over."""
+
+
+class Days(NamedTuple):
+    """From one day to another, both included."""
+
+    first: date
+    last: date
 
 
 @dataclass(frozen=True)
@@ -108,10 +113,9 @@ def cancel(session: Session, job_id: int) -> None:
     session.execute(update(ReportJob).where(ReportJob.id == job_id, UNFINISHED).values(**gone))
 
 
-def period_of(job: ReportJob, zone: ZoneInfo) -> Period:
+def days_of(job: ReportJob) -> Days:
     """What a job is about."""
-    first, last = (date.fromisoformat(job.params[end]) for end in ("first", "last"))
-    return Period(first, last, zone)
+    return Days(date.fromisoformat(job.params["first"]), date.fromisoformat(job.params["last"]))
 
 
 def _free(at: datetime) -> ColumnElement[bool]:

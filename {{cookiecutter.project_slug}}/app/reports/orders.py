@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.reports import jobs, schedule, summary, work
-from app.reports.figures import Period
 from app.reports.fragment import fragment, is_manager, operator_id, to
+from app.reports.jobs import Days
 from app.storage.models import JobState, ReportJob, now
 from app.storage.wake import Channel, wake
 
@@ -29,12 +29,11 @@ TYPES = {
 def blueprint(works: work.Works) -> Blueprint:
     """The pages under `/exports`."""
     orders = Blueprint("orders", __name__)
-    zone = works.settings.zone
 
     @orders.get("/exports")
     def page() -> ResponseReturnValue:
         """What may be ordered, and what was. Its first day and last day stand in the address when another page leads here."""
-        today = Period.until(now(), 30, zone)
+        today = now().astimezone(works.settings.zone).date()
         with Session(works.engine.execution_options(read_only=True)) as session:
             mine = select(ReportJob).where(ReportJob.operator_id == operator_id()).order_by(ReportJob.id.desc()).limit(SHOWN)
             found = session.scalars(mine).all()
@@ -42,10 +41,10 @@ def blueprint(works: work.Works) -> Blueprint:
             "exports.html",
             gettext("Export"),
             jobs=found,
-            periods={job.id: summary.interval(jobs.period_of(job, zone)) for job in found},
+            periods={job.id: summary.interval(jobs.days_of(job)) for job in found},
             under_way=any(job.state in (JobState.NEW, JobState.RUNNING) for job in found),
-            first=request.args.get("first", today.first.isoformat()),
-            last=request.args.get("last", today.last.isoformat()),
+            first=request.args.get("first", (today - timedelta(days=29)).isoformat()),
+            last=request.args.get("last", today.isoformat()),
             titles=titles(),
             days=works.settings.reports_keep_days,
         )
@@ -56,12 +55,12 @@ def blueprint(works: work.Works) -> Blueprint:
         kind = request.form.get("kind", "")
         if kind not in titles():
             abort(400, gettext("There is no such export."))
-        period = _period(works)
+        days = _days()
         with Session(works.engine) as session, session.begin():
             unfinished = select(func.count()).where(ReportJob.operator_id == operator_id(), jobs.UNFINISHED)
             if (session.scalar(unfinished) or 0) >= AT_ONCE:
                 abort(409, gettext("Wait until what you have ordered is done, or cancel it."))
-            params: dict[str, Any] = schedule.params(period, str(get_locale())) | {"names": is_manager()}
+            params: dict[str, Any] = schedule.params(days, str(get_locale())) | {"manager": is_manager()}
             session.add(ReportJob(kind=kind, params=params, operator_id=operator_id()))
             wake(session, Channel.REPORTS)
         return to("exports")
@@ -101,14 +100,14 @@ def sent(works: work.Works, job: ReportJob) -> ResponseReturnValue:
     return send_file(path, TYPES[path.suffix[1:]], as_attachment=path.suffix != ".png", download_name=path.name, max_age=0)
 
 
-def _period(works: work.Works) -> Period:
+def _days() -> Days:
     try:
         first, last = (date.fromisoformat(request.form.get(end, "")) for end in ("first", "last"))
     except ValueError:
         abort(400, gettext("Write both days like 2026-11-24."))
     if not timedelta(0) <= last - first < timedelta(days=LONGEST):
         abort(400, gettext("The last day is before the first, or more than ten years after it."))
-    return Period(first, last, works.settings.zone)
+    return Days(first, last)
 
 
 def _mine(session: Session, number: int) -> ReportJob:

@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
-from app.reports.figures import Period
+from app.reports.jobs import Days
 from app.storage.engine import insert_new
 from app.storage.models import JobState, ReportJob, ReportSubscription, Rhythm
 from app.storage.pictures import PICTURE
 from app.storage.queues import word
 
 
-def before(day: date, rhythm: Rhythm, zone: ZoneInfo) -> Period:
+def before(day: date, rhythm: Rhythm) -> Days:
     """The newest period that is over when `day` begins."""
     match rhythm:
         case Rhythm.DAILY:
@@ -29,16 +29,16 @@ def before(day: date, rhythm: Rhythm, zone: ZoneInfo) -> Period:
         case Rhythm.MONTHLY:
             end = day.replace(day=1)
             first = (end - timedelta(days=1)).replace(day=1)
-    return Period(first, end - timedelta(days=1), zone)
+    return Days(first, end - timedelta(days=1))
 
 
-def due(subscription: ReportSubscription, at: datetime, zone: ZoneInfo) -> Period | None:
+def due(subscription: ReportSubscription, at: datetime, zone: ZoneInfo) -> Days | None:
     """The newest period of which the report is due at the moment `at`; None if it was due before there was a subscription."""
-    period = before(at.astimezone(zone).date(), subscription.rhythm, zone)
-    moment = _moment(period, subscription.hour)
+    period = before(at.astimezone(zone).date(), subscription.rhythm)
+    moment = _moment(period, subscription.hour, zone)
     if moment > at:
-        period = before(period.last, subscription.rhythm, zone)
-        moment = _moment(period, subscription.hour)
+        period = before(period.last, subscription.rhythm)
+        moment = _moment(period, subscription.hour, zone)
     return period if moment > subscription.created_at else None
 
 
@@ -53,7 +53,7 @@ def plan(engine: Engine, zone: ZoneInfo, at: datetime) -> None:
     _add(engine, [(row, period) for row, period in found if period and period.first > (known.get(row.id) or date.min)], at)
 
 
-def _add(engine: Engine, fresh: Iterable[tuple[ReportSubscription, Period]], at: datetime) -> None:
+def _add(engine: Engine, fresh: Iterable[tuple[ReportSubscription, Days]], at: datetime) -> None:
     for subscription, period in fresh:
         with Session(engine) as session, session.begin():
             # may be gone since; a job without one would be nobody's
@@ -76,10 +76,10 @@ def _add(engine: Engine, fresh: Iterable[tuple[ReportSubscription, Period]], at:
             session.execute(update(ReportJob).where(*older).values(state=JobState.CANCELLED, finished_at=at))
 
 
-def params(period: Period, language: str) -> dict[str, str]:
+def params(period: Days, language: str) -> dict[str, str]:
     """What a job has to know about the period it is about."""
     return {"first": period.first.isoformat(), "last": period.last.isoformat(), "language": language}
 
 
-def _moment(period: Period, hour: int) -> datetime:
-    return datetime.combine(period.last + timedelta(days=1), time(hour), period.zone)
+def _moment(period: Days, hour: int, zone: ZoneInfo) -> datetime:
+    return datetime.combine(period.last + timedelta(days=1), time(hour), zone)
