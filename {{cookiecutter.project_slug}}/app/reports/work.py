@@ -4,7 +4,7 @@ import base64
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.log import one_line
-from app.reports import alerts, documents, exports, jobs, schedule, summary
-from app.reports.jobs import period_of
+from app.reports import alerts, documents, exports, jobs, rollup, schedule, summary
+from app.reports.state import State, Step
 from app.settings import Settings
 from app.storage.engine import insert_new, readiness
 from app.storage.models import Alert, Heartbeat, ReportJob, now
@@ -61,7 +61,7 @@ def files(settings: Settings) -> Path:
 
 def start(works: Works) -> None:
     """Begin, in threads that end with the process: what they leave undone another takes over."""
-    for work in (do_jobs, look_round):
+    for work in (do_jobs, look_round, keep_figures):
         threading.Thread(target=_for_ever, args=(work, works), name=f"{REPORTS}.{work.__name__}", daemon=True).start()
 
 
@@ -100,6 +100,11 @@ def look_round(works: Works) -> None:
                 alerts.check(works.engine, works.settings, now())
             clean(works, now())
         time.sleep(TICK)
+
+
+def keep_figures(works: Works) -> None:
+    """The sums that all figures are read from, as things change."""
+    rollup.keep(works.engine, works.settings.zone)
 
 
 def sign_of_life(works: Works) -> None:
@@ -152,9 +157,7 @@ def _sheet(works: Works, claim: jobs.Claim) -> jobs.Result:
     file = _file(works, claim)
     limit = works.settings.reports_keep_megabytes * 2**20
     with works.engine.connect().execution_options(read_only=True) as connection:
-        sheet = exports.SHEETS[what](
-            connection, period_of(claim.job, works.settings.zone), names=bool(claim.job.params.get("names"))
-        )
+        sheet = exports.SHEETS[what](connection, _state(works, claim, Step.DAY))
         progress(0, sheet.total)
         written = exports.WRITERS[form](file, sheet, connection, progress, limit)
     left_out = written < sheet.total and form == "xlsx"
@@ -170,7 +173,7 @@ def _pdf(works: Works, claim: jobs.Claim) -> jobs.Result:
 
 
 def _picture(works: Works, claim: jobs.Claim) -> jobs.Result:
-    document = _document(works, claim)
+    document = _document(works, claim, summary.IN_A_PICTURE)
     picture = documents.picture(document)
     file = _file(works, claim)
     file.write_bytes(picture)
@@ -185,9 +188,16 @@ KINDS: dict[str, Callable[[Works, jobs.Claim], jobs.Result]] = {
 }
 
 
-def _document(works: Works, claim: jobs.Claim) -> documents.Document:
+def _document(works: Works, claim: jobs.Claim, names: Collection[str] = ()) -> documents.Document:
+    rollup.catch_up(works.engine, works.settings.zone)
     with works.engine.connect().execution_options(read_only=True) as connection:
-        return summary.document(connection, works.settings, period_of(claim.job, works.settings.zone))
+        return summary.document(connection, works.settings, _state(works, claim), names)
+
+
+def _state(works: Works, claim: jobs.Claim, step: Step | None = None) -> State:
+    """What the job is about, as pages have it; sheets take no more and no less than its days."""
+    manager = bool(claim.job.params.get("manager"))
+    return State.over(*jobs.days_of(claim.job), works.settings, step=step, manager=manager)
 
 
 def _name(file: Path) -> str:
