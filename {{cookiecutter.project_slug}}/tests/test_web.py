@@ -201,7 +201,7 @@ def test_a_part_of_a_page_sends_the_whole_page_to_sign_in(app: Flask) -> None:
 
 def test_every_form_needs_its_token(client: FlaskClient, app: Flask) -> None:
     for rule in app.url_map.iter_rules():
-        if rule.methods and "POST" in rule.methods:
+        if rule.methods and "POST" in rule.methods and not rule.endpoint.startswith("api."):  # it has no forms
             response = client.post(re.sub("<.*?>", "1", rule.rule), data={"text": "<typed> & kept"})
             assert response.status_code == 400, rule
             assert "out of date" in response.text
