@@ -172,7 +172,7 @@ def answer(conversation_id: int) -> ResponseReturnValue:
 @blueprint.post(f"{ADDRESS}/notes")
 def note(conversation_id: int) -> ResponseReturnValue:
     """Write a note for colleagues. It is never sent."""
-    text = _text(gettext("The note is empty."))
+    text = _text(gettext("The note is empty."), "note")
     with writer() as session:
         deeds.note(session, _lock(session, conversation_id), text, by=me().id, key=field("key"))
     return _back(conversation_id)
@@ -244,9 +244,9 @@ def _lock(session: Session, conversation_id: int) -> Conversation:
     return desk.lock_conversation(session, conversation_id) or abort(404)
 
 
-def _text(empty: str, *, optional: bool = False) -> str:
+def _text(empty: str, name: str = "text", *, optional: bool = False) -> str:
     """What was typed; 400 when it is too long, or empty and not `optional`."""
-    text = field("text")
+    text = field(name)
     if not text and not optional:
         abort(400, empty)
     if len(text) > ANSWER_LIMIT:
