@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from flask import Flask
 from flask_babel import Babel
 
-from app.reports import schedule, work
+from app.reports import bundle, schedule, work
 from app.reports.jobs import Claim, Result
 from app.reports.pages import create_app
 from app.reports.work import Works
@@ -20,8 +20,16 @@ BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 
 def works(settings: Settings) -> Works:
     """The parts of a service that does nothing by itself."""
-    made: Works = create_app(settings).extensions["works"]
+    made: Works = service(settings).extensions["works"]
     return made
+
+
+def service(settings: Settings) -> Flask:
+    """The pages, without the script for charts in browsers, which takes its time to make."""
+    script = settings.data_dir / "reports" / bundle.name()
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.touch()
+    return create_app(settings)
 
 
 def bare(settings: Settings) -> Works:
