@@ -17,7 +17,7 @@ from app.bot import loops
 from app.bot import receive as receive_room
 from app.bot.loops import Bot, Pulse
 from app.bot.receive import DeposedError, _leadership, _Receiver
-from app.bot.texts import load_texts
+from app.bot.texts import fill, load_texts
 from app.sandbox import store
 from app.settings import Settings
 from app.storage import desk
@@ -33,6 +33,7 @@ from app.storage.models import (
     EventState,
     Heartbeat,
     Message,
+    Operator,
     Person,
 )
 from tests.bot import Sandbox, all_of, running, wait_for
@@ -88,6 +89,24 @@ def test_a_question_goes_to_the_operators_and_back(bot_settings: Settings, sandb
         sandbox.say(vera, "Спасибо!")
         wait_for(lambda: len(sandbox.answers(vera)) == 5)
         assert sandbox.answers(vera)[1:] == [TEXTS.unknown, "Бывает. Пришлите фото кота.", TEXTS.closed, TEXTS.welcome]
+
+
+@on_sqlite
+def test_the_operators_chat_takes_a_request(bot_settings: Settings, sandbox: Sandbox, engine: Engine) -> None:
+    vera, ivan = sandbox.person(), sandbox.person("Иван")
+    chat = sandbox.post("chats", title="Операторы", members=[ivan])["id"]
+    with Session(engine) as session, session.begin():
+        session.add(Operator(login="ivan", name="Иван", password_hash="", vk_id=ivan))
+    with running(bot_settings.model_copy(update={"operators_peer_id": chat})) as bot:
+        sandbox.say(vera, "Где мой заказ?")
+        wait_for(lambda: sandbox.answers(chat))
+        button = sandbox.dialog(chat)[-1]["keyboard"]["buttons"][0][0]["action"]
+        sandbox.say(ivan, button["label"], peer_id=chat, payload=button["payload"])
+        wait_for(lambda: len(sandbox.answers(chat)) == 2)
+        (request,) = all_of(bot.engine, Conversation)
+        taken = {"id": request.id, "name": "Вера Ким", "operator": "Иван"}
+        assert sandbox.answers(chat)[1] == fill(TEXTS.operators.taken, **taken)
+        assert request.assignee_id == next(row.id for row in all_of(bot.engine, Operator) if row.vk_id == ivan)
 
 
 @on_sqlite
