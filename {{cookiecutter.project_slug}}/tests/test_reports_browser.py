@@ -13,6 +13,7 @@ from werkzeug.serving import make_server
 
 from app.reports.charts import BLUE, GREY, ORANGE
 from app.reports.pages import create_app as create_reports
+from app.reports.rollup import catch_up
 from app.settings import Settings
 from app.storage.models import now
 from app.web import create_app as create_web
@@ -60,10 +61,11 @@ def page(browser: Browser, settings: Settings, address: str) -> Iterator[Page]:
     assert not complaints
 
 
-def test_both_charts_are_drawn_and_have_a_table(page: Page, engine: Engine) -> None:
+def test_every_chart_is_drawn_and_has_a_table(page: Page, settings: Settings, engine: Engine) -> None:
     believable(engine, now(), 30)
+    catch_up(engine, settings.zone)
     page.reload()
-    for name in ("messages", "response"):
+    for name in ("messages", "heat", "response", "requests", "backlog", "people", "failures"):
         expect(page.locator(f"#chart-{name} svg")).to_be_visible()
         box = page.locator(f"#chart-{name} svg").bounding_box()
         assert box is not None
@@ -80,17 +82,22 @@ def test_both_charts_are_drawn_and_have_a_table(page: Page, engine: Engine) -> N
 
 
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
-def test_a_bar_tells_its_figures_and_follows_the_theme(page: Page, engine: Engine) -> None:
+def test_a_bar_tells_its_figures_and_follows_the_theme(page: Page, settings: Settings, engine: Engine) -> None:
     believable(engine, now(), 30)
+    catch_up(engine, settings.zone)
     page.reload()
     label = page.locator("#chart-messages .role-legend-label text").first
     dark = label.get_attribute("fill")
     assert dark == page.evaluate("getComputedStyle(document.querySelector('#chart-messages')).color")
     page.emulate_media(color_scheme="light")
     expect(label).not_to_have_attribute("fill", dark or "")
-    page.locator("#chart-messages path[aria-roledescription=bar]").nth(3).hover()
-    expect(page.locator("#vg-tooltip-element")).to_contain_text("Сообщения")
+    bar = page.locator("#chart-messages path[aria-roledescription=bar]").nth(3)
+    bar.hover()
+    expect(page.locator("#vg-tooltip-element")).to_contain_text("Число")
     expect(page.locator("#vg-tooltip-element")).to_have_css("position", "fixed")
+    bar.click()
+    expect(page.locator("#conversations a").first).to_be_visible()
+    assert "/reports/conversations?begin=" in page.url
 
 
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -105,8 +112,9 @@ def test_presets_are_links_and_nothing_is_wider_than_a_phone(page: Page) -> None
 
 
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
-def test_the_picture_shows_every_series(page: Page, engine: Engine) -> None:
+def test_the_picture_shows_every_series(page: Page, settings: Settings, engine: Engine) -> None:
     believable(engine, now(), 30)
+    catch_up(engine, settings.zone)
     png = page.request.get("/reports/charts/messages.png?days=30").body()
     colours = page.evaluate(
         """async address => {

@@ -5,7 +5,7 @@ have a contrast of 3:1 or more on both.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -13,9 +13,8 @@ import altair as alt
 import vl_convert
 from babel.dates import get_month_names
 from babel.units import format_unit, get_unit_name
-from flask_babel import format_date, format_datetime, format_decimal, format_percent, get_locale, gettext
+from flask_babel import format_datetime, format_decimal, format_percent, get_locale, gettext
 
-from app.reports.figures import Responses, Traffic
 from app.reports.tables import Column, Table, Value
 
 Spec = dict[str, Any]
@@ -25,62 +24,6 @@ BLUE, GREY, ORANGE, GREEN, RED = "#2f7fd6", "#868e96", "#d9730d", "#2f9e57", "#d
 AGES = ["#8ec5f2", "#5aa3e6", "#2f7fd6", "#e0a530", "#d9730d", "#c0392b"]  # from fresh to old
 HEIGHT = 260  # pixels
 UNITS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
-
-
-def messages(days: dict[date, Traffic]) -> Spec:
-    """Two bars for each day: what came in, and what went out, by author."""
-    people, bot, operators = gettext("People"), gettext("Bot"), gettext("Operators")
-    rows = [
-        {"day": day.isoformat(), "date": day_name(day), "out": out, "author": author, "count": count}
-        for day, traffic in days.items()
-        for out, author, count in ((0, people, traffic.people), (1, bot, traffic.bot), (1, operators, traffic.operators))
-    ]
-    highest = max(max(traffic.people, traffic.out) for traffic in days.values())
-    axis = alt.Axis(tickMinStep=1, format=",d")
-    chart = (
-        alt.Chart(alt.InlineData(values=rows))
-        .mark_bar()
-        .encode(
-            x=_days(),
-            xOffset="out:N",
-            y=alt.Y("count:Q", title=None, axis=axis, scale=_from_zero(highest)),
-            color=_colours({people: BLUE, bot: GREY, operators: ORANGE}, "author:N"),
-            tooltip=_tooltip(date=gettext("Day"), author=gettext("Author"), count=gettext("Messages")),
-        )
-    )
-    return _finish(chart, gettext("Messages per day"))
-
-
-def response(responses: Responses) -> Spec:
-    """A line each for the median and the 90th percentile of the waits of a day; a gap where no wait ended."""
-    median, p90 = gettext("Median"), gettext("90th percentile")
-    longest = max((waits.p90 or 0 for waits in responses.days.values()), default=0)
-    unit = next((unit for unit, seconds in UNITS.items() if longest >= 2 * seconds), "minute")
-    rows = [
-        {
-            "day": day.isoformat(),
-            "date": day_name(day),
-            "share": share,
-            "value": None if seconds is None else seconds / UNITS[unit],
-            "text": None if seconds is None else duration(seconds),
-            "count": waits.count,
-        }
-        for day, waits in responses.days.items()
-        for share, seconds in ((median, waits.median), (p90, waits.p90))
-    ]
-    chart = (
-        alt.Chart(alt.InlineData(values=rows))
-        .mark_line(point=alt.OverlayMarkDef(size=40))
-        .encode(
-            x=_days(),
-            y=alt.Y(
-                "value:Q", title=get_unit_name(f"duration-{unit}", "long", get_locale()), scale=_from_zero(longest / UNITS[unit])
-            ),
-            color=_colours({median: BLUE, p90: ORANGE}, "share:N"),
-            tooltip=_tooltip(date=gettext("Day"), share=gettext("Figure"), text=gettext("Time"), count=gettext("Answers")),
-        )
-    )
-    return _finish(chart, gettext("Response time per day"))
 
 
 def bars(table: Table, colours: Mapping[str, str], *, beside: Mapping[str, int] | None = None) -> Drawing:
@@ -183,12 +126,7 @@ def ranking(table: Table, name: str, colour: str) -> Drawing:
             **_link(table),
         )
     )
-    return alt.layer(chart)
-
-
-def finish(chart: Drawing, title: str) -> Spec:
-    """The spec as the browser and the pictures take it."""
-    return _finish(chart, title)
+    return alt.layer(chart).properties(height=max(28 * len(rows), 60))
 
 
 def shown(value: Value, column: Column) -> str:
@@ -211,11 +149,6 @@ def time_name(moment: datetime, kind: str) -> str:
     """When an hour, a day or a week (`kind`) begins, as people write it: "Tue, 24 November"."""
     patterns = {"hour": "d MMMM, HH:mm", "day": "EEE, d MMMM", "week": "d MMMM y"}
     return str(format_datetime(moment, patterns[kind], rebase=False))
-
-
-def day_name(day: date) -> str:
-    """A day as people read it, in the language of the request: "Tue, 24 November"."""
-    return str(format_date(day, "EEE, d MMMM"))
 
 
 def duration(seconds: float) -> str:
@@ -283,10 +216,6 @@ def _link(table: Table) -> dict[str, Any]:
     return {"href": "href:N"} if table.links else {}
 
 
-def _days() -> alt.X:
-    return alt.X("utcyearmonthdate(day):O", title=None, axis=alt.Axis(format="%-d %b", labelAngle=0, labelOverlap=True))
-
-
 def _from_zero(highest: float) -> alt.Scale:
     """An axis up to `highest`, which has round ticks also where there is nothing or next to nothing to show."""
     return alt.Scale(domain=[0, max(highest, 4)], nice=True)
@@ -311,9 +240,12 @@ def _locale() -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
-def _finish(chart: alt.Chart | Drawing, description: str) -> Spec:
+def finish(chart: Drawing, title: str) -> Spec:
+    """The spec as the browser and the pictures take it."""
     numbers, dates = _locale()
-    chart = chart.properties(width="container", height=HEIGHT, description=description)
+    chart = chart.properties(width="container", description=title)
+    if chart.height is alt.Undefined:
+        chart = chart.properties(height=HEIGHT)
     chart = chart.configure_view(stroke=None).configure_axisX(grid=False)
     chart = chart.configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal").configure_legend(labelFontSize=13)
     usermeta = {"embedOptions": {"formatLocale": numbers, "timeFormatLocale": dates}}

@@ -21,6 +21,15 @@ def fragment(template: str, title: str, status: int = 200, **values: Any) -> Res
     return response
 
 
+def conditional(response: Response) -> Response:
+    """Answers 304 when the browser has it already; it asks each time, because figures change."""
+    response.add_etag()
+    response.cache_control.private = True
+    response.cache_control.no_cache = True
+    response.make_conditional(request)
+    return response
+
+
 def to(page: str) -> Response:
     """After a form: on to another of our pages, `page` below `/reports/`."""
     return Response(status=303, headers={"Location": f"/reports/{page}"})

@@ -77,13 +77,15 @@ def _share(share: float | None) -> str:
 
 
 def _change(number: int, before: int) -> str:
-    """By how much it is more than in the period before; nothing where there is nothing to compare with."""
+    """By how much it is more than in the period before, or how many there were then if that is hard to compare."""
     if not before:
         return ""
+    if number > 10 * before:
+        return _was(_number(before), before)
     percent = format_percent(abs(number - before) / before)
     sign = "+" if number > before else "−" if number < before else "±"
-    return gettext("%(change)s to the period before", change=f"{sign}{percent}")
+    return str(gettext("%(change)s to the period before", change=f"{sign}{percent}"))
 
 
 def _was(text: str, before: float | None) -> str:
-    return "" if before is None else gettext("%(value)s in the period before", value=text)
+    return "" if before is None else str(gettext("%(value)s in the period before", value=text))

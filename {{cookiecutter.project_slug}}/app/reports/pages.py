@@ -2,38 +2,26 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
-from babel.dates import format_interval
-from flask import Flask, abort, jsonify, request, send_file
-from flask_babel import Babel, format_date, format_decimal, get_locale, gettext
-from sqlalchemy import Connection
+from flask import Flask, abort, request, send_file
+from flask_babel import Babel, format_date, format_decimal, gettext
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from app import log
-from app.reports import archive, bundle, charts, documents, figures, orders
-from app.reports.figures import Period
+from app.reports import archive, bundle, dashboard, orders
 from app.reports.fragment import fragment, size
 from app.reports.work import Works
 from app.settings import Settings, load
 from app.storage.engine import make_engine, readiness
-from app.storage.models import now
 
 LANGUAGES = ("ru", "en")
-PRESETS = (7, 30, 90)  # days
-DEFAULT = 30
 FREE = ("healthz", "readyz")  # asked by the container's health check, which has no token
 A_YEAR = 365 * 86400  # seconds
 STYLE = Path(__file__).parent / "static" / "reports.css"
-
-CHARTS: dict[str, Callable[[Connection, Period], charts.Spec]] = {
-    "messages": lambda connection, period: charts.messages(figures.traffic(connection, period)),
-    "response": lambda connection, period: charts.response(figures.responses(connection, period)),
-}
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -47,8 +35,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.jinja_env.filters |= {
         "number": format_decimal,
         "date": format_date,
-        "day": charts.day_name,
-        "duration": charts.duration,
         "bytes": size,
     }
     writer = make_engine(settings.database).execution_options(postgresql_readonly=False)
@@ -57,7 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     style, script = _style_name(), bundle.name()
     app.jinja_env.globals["style"] = style
     app.extensions["works"] = works = Works(app, settings, writer)
-    for room in (orders, archive):
+    for room in (dashboard, orders, archive):
         app.register_blueprint(room.blueprint(works))
     assets = {style: STYLE, script: bundle.prepare(settings.data_dir / "reports")}
 
@@ -76,43 +62,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     def readyz() -> tuple[str, int]:
         problem = readiness(engine)
         return (problem, 503) if problem else ("ok", 200)
-
-    @app.get("/")
-    def overview() -> Response:
-        period, at = _period(settings), now()
-        with engine.connect() as connection:
-            traffic = figures.traffic(connection, period)
-            responses = figures.responses(connection, period)
-            backlog = figures.backlog(connection)
-        return fragment(
-            "overview.html",
-            gettext("Reports"),
-            presets=PRESETS,
-            period=period,
-            interval=format_interval(period.first, period.last, "yMMMMd", locale=get_locale()),
-            traffic=traffic,
-            total=sum(traffic.values(), figures.Traffic()),
-            busiest=max(traffic, key=lambda day: traffic[day].people),
-            responses=responses,
-            backlog=backlog,
-            oldest=(at - backlog.oldest).total_seconds() if backlog.oldest else None,
-            script=script,
-        )
-
-    @app.get("/charts/<name>.json")
-    def chart(name: str) -> Response:
-        return _conditional(jsonify(spec(name)))
-
-    @app.get("/charts/<name>.<any(png, svg):kind>")
-    def picture(name: str, kind: documents.Kind) -> Response:
-        return _conditional(Response(documents.chart(spec(name), kind), mimetype=documents.TYPES[kind]))
-
-    def spec(name: str) -> charts.Spec:
-        if name not in CHARTS:
-            abort(404)
-        period = _period(settings)
-        with engine.connect() as connection:
-            return CHARTS[name](connection, period)
 
     @app.get("/static/<name>")
     def static(name: str) -> Response:
@@ -156,22 +105,5 @@ def _language(settings: Settings) -> str:
     return asked if asked in LANGUAGES else settings.app_language
 
 
-def _period(settings: Settings) -> Period:
-    """The period that the address asks for; ends the request with 400 when it asks for another than the presets."""
-    days = request.args.get("days", str(DEFAULT))
-    if days not in map(str, PRESETS):
-        presets = ", ".join(map(str, PRESETS))
-        abort(400, gettext("There is no report for this number of days; choose one of %(presets)s.", presets=presets))
-    return Period.until(now(), int(days), settings.zone)
-
-
 def _problem(text: str, status: int) -> Response:
     return fragment("problem.html", gettext("Reports"), status, text=text)
-
-
-def _conditional(response: Response) -> Response:
-    """Answers 304 when the browser has it already; it asks each time, because the figures change."""
-    response.add_etag()
-    response.cache_control.private = True
-    response.cache_control.no_cache = True
-    return response.make_conditional(request)

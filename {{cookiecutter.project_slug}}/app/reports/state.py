@@ -1,5 +1,6 @@
 """What somebody wants to see: which days, how finely, and of what. An address holds all of it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
@@ -85,7 +86,7 @@ class State:
         else:
             state = cls.until(moment, _preset(asked.get("days")), settings, step=given, manager=manager)
         of = asked.get("of", "")
-        if of and not of.startswith((TOPIC, OPERATOR)):
+        if of and not of.startswith(TOPIC) and not re.fullmatch(OPERATOR + "[0-9]{1,18}", of):
             raise StateError(gettext("There are figures of topics and of operators."))
         if of.startswith(OPERATOR) and not manager:
             raise StateError(gettext("Only managers see the figures of single operators."))
@@ -143,15 +144,17 @@ class State:
 
     def query(self, **changes: str) -> str:
         """The query of an address that leads here, with `changes`: an empty one takes a part away."""
-        span = {"days": str(self.days)} if self.days else {"from": self.first.isoformat(), "to": self.last.isoformat()}
-        if "from" in changes or "days" in changes:
-            span = {}
-        parts = {**span, "step": str(self.step), "of": self.of, "compare": "1" if self.compare else "", **changes}
+        parts = {"days": str(self.days or ""), "from": "", "to": ""}
+        if not self.days:
+            parts = {"days": "", "from": self.first.isoformat(), "to": self.last.isoformat()}
+        if "days" in changes:
+            parts = dict.fromkeys(parts, "")
+        parts |= {"step": str(self.step), "of": self.of, "compare": "1" if self.compare else "", **changes}
         return urlencode({name: value for name, value in parts.items() if value})
 
     def conversations(self, begin: datetime, **more: str) -> str:
         """The address of the list of conversations in which something happened in the step that begins at `begin`."""
-        span = {"from": begin.isoformat(), "to": self.after(begin).isoformat()}
+        span = {"begin": begin.isoformat(), "end": self.after(begin).isoformat()}
         return "/reports/conversations?" + urlencode({**span, **({"of": self.of} if self.of else {}), **more})
 
 

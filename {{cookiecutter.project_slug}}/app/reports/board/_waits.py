@@ -16,7 +16,7 @@ def waits(connection: Connection, state: State, metric: str, *, target: float, c
     summary = nothing
     if median is not None and p90 is not None:
         summary = gettext(
-            "%(count)s in all. Half took up to %(median)s, nine in ten up to %(p90)s; %(share)s took no more than %(target)s.",
+            "Half took up to %(median)s, nine in ten up to %(p90)s; no more than %(target)s took %(share)s of %(count)s.",
             count=format_decimal(total.count),
             median=duration(median),
             p90=duration(p90),

@@ -24,7 +24,7 @@ def query(connection: Connection, state: State) -> Table:
     if squares.total():
         (day, hour), most = squares.most_common(1)[0]
         summary = gettext(
-            "Most was written on %(day)s from %(hour)s o'clock: %(count)s.",
+            "Most was written on %(day)s after %(hour)s: %(count)s.",
             day=days[day],
             hour=f"{hour:02}:00",
             count=format_decimal(most),
