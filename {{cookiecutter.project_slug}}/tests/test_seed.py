@@ -21,6 +21,7 @@ from app.storage.models import (
     Message,
     Operator,
     Person,
+    Request,
 )
 from app.storage.queues import claim_deliveries
 
@@ -37,6 +38,7 @@ def test_a_month_hangs_together(settings: Settings, engine: Engine) -> None:
         for line in session.scalars(select(Message).order_by(Message.id)):
             dialogs[line.conversation_id].append(line)
         delivered = set(session.scalars(select(Delivery.message_id)))
+        asked = session.scalars(select(Request)).all()
         people = {person.id: person.vk_id for person in session.scalars(select(Person))}
         for row in conversations:
             lines = dialogs[row.id]
@@ -49,6 +51,9 @@ def test_a_month_hangs_together(settings: Settings, engine: Engine) -> None:
             assert (row.opened_at is not None) >= (row.status != ConversationStatus.BOT)
             assert row.status != ConversationStatus.CLOSED or (row.closed_at is not None and row.assignee_id is None)
             assert all((line.id in delivered) == (line.direction == Direction.OUT) for line in lines)
+            requests = [request for request in asked if request.conversation_id == row.id]
+            assert bool(requests) == (row.opened_at is not None)
+            assert all(request.closed_at for request in requests) == (row.status != ConversationStatus.OPEN)
         # nothing that the bot would send to people who are not there
         assert claim_deliveries(session, 10, timedelta(minutes=1)) == []
         states = Counter(session.scalars(select(Delivery.state)))
@@ -64,9 +69,13 @@ def test_what_comes_later_takes_the_next_numbers(settings: Settings, engine: Eng
         session.add(row)
         session.flush()
         desk.receive(session, row, "Привет")
+        desk.hand_over(row)
     seed.fill(engine, settings, 10, NOON)
     with Session(engine) as session:
         assert session.scalar(select(func.count()).select_from(Conversation)) == 21
+        row = session.scalars(select(Conversation).where(Conversation.peer_id == 1)).one()
+        # the triggers are there still
+        assert session.scalar(select(Request.opened_at).where(Request.conversation_id == row.id)) == row.opened_at
 
 
 @pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
