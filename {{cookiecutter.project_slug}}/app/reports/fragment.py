@@ -32,7 +32,7 @@ def conditional(response: Response) -> Response:
 
 def to(page: str) -> Response:
     """After a form: on to another of our pages, `page` below `/reports/`."""
-    return Response(status=303, headers={"Location": f"/reports/{page}"})
+    return Response(status=303, headers={"Location": f"/reports/{page}"}, mimetype="text/plain")  # no fragment
 
 
 def operator_id() -> int:
