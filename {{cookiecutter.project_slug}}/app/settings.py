@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     listen: str = Field("127.0.0.1:8000", pattern=r"^[^:\s]+:\d{1,5}$")
     reports_url: str | None = None
     trusted_proxies: int = Field(0, ge=0, le=9)
+    vk_id_client_id: str | None = None
+    vk_id_url: str = Field("https://id.vk.com", pattern=r"^https?://.*[^/]$")
 
     database_url: str | None = None
     db_host: str | None = None

@@ -39,6 +39,7 @@ from app.web import (
     status,
     times,
     trail,
+    vk_id,
 )
 
 STATIC = Path(__file__).parent / "static"
@@ -95,6 +96,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         "has_reports": bool(settings.reports_url),
         "desk_state": status.state,
         "has_bot": connect.has_bot,
+        "has_vk_id": bool(settings.vk_id_client_id),
         "POLL": "every 3s, visibilitychange from:document",
     }
     app.url_defaults(_static_version)
@@ -137,6 +139,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.register_blueprint(room.blueprint)
     csrf.exempt(api.blueprint)  # it has tokens instead, and no session
     app.register_blueprint(api.blueprint)
+    if settings.vk_id_client_id:
+        app.register_blueprint(vk_id.blueprint(settings))
     if settings.metrics_token:
         app.register_blueprint(metrics.blueprint(settings))
     if settings.reports_url:

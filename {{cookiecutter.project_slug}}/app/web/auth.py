@@ -38,6 +38,7 @@ LEAST: dict[str, Role | None] = {
     "auth.login": ANYBODY,
     "auth.sign_in": ANYBODY,
     "invitation": ANYBODY,
+    "vk_id": ANYBODY,
     "api": ANYBODY,  # it asks for a token, and for the role that the page of the same work needs
     "auth.logout": Role.OPERATOR,
     "inbox": Role.OPERATOR,
@@ -129,18 +130,18 @@ def _load(user_id: str) -> SignedIn | None:
 def _ask_to_sign_in() -> ResponseReturnValue:
     if is_htmx():
         # a redirect would put the whole sign-in page into a part of this one
-        page = _own_path(re.sub(r"^\w+://[^/]+", "", request.headers.get("HX-Current-URL", "")))
+        page = own_path(re.sub(r"^\w+://[^/]+", "", request.headers.get("HX-Current-URL", "")))
         return "", 401, {"HX-Redirect": _login_address(page)}
     if request.method == "POST":
         return error_page(401, text=field("text"))
-    return redirect(_login_address(_own_path(request.full_path.rstrip("?"))))
+    return redirect(_login_address(own_path(request.full_path.rstrip("?"))))
 
 
 def _login_address(page: str) -> str:
     return "/login" if page == "/" else f"/login?{urlencode({'next': page})}"
 
 
-def _own_path(path: str | None) -> str:
+def own_path(path: str | None) -> str:
     """`path`, or the inbox when it leads out of this site."""
     return path if path and OWN_PATH.fullmatch(path) else "/"
 
@@ -149,7 +150,7 @@ def _own_path(path: str | None) -> str:
 def login() -> ResponseReturnValue:
     """The sign-in page; straight on to the page asked for when signed in already."""
     if current_user.is_authenticated:
-        return redirect(_own_path(request.args.get("next")))
+        return redirect(own_path(request.args.get("next")))
     if readiness(engine()):
         abort(503)  # said before a password is typed in vain
     return render_template("login.html")
@@ -179,16 +180,16 @@ def sign_in() -> ResponseReturnValue:
     if operator is None or not right:
         log.warning("sign-in refused", address=request.remote_addr)
         return render_template("login.html", login=name, problem=gettext("Wrong login or password.")), 401
-    return begin_session(operator)
+    return begin_session(operator, own_path(request.args.get("next")))
 
 
-def begin_session(operator: Any) -> ResponseReturnValue:
-    """Sign in `operator`, who may be a row with `COLUMNS`, and go to the page that was asked for."""
+def begin_session(operator: Any, page: str) -> ResponseReturnValue:
+    """Sign in `operator`, who may be a row with `COLUMNS`, and go to `page`."""
     session.clear()  # nothing that was in the browser before goes on as somebody's session
     session.permanent = True
     login_user(SignedIn(*(getattr(operator, column.key) for column in COLUMNS)))
     log.info("signed in", operator=operator.id, address=request.remote_addr)
-    response = make_response(redirect(_own_path(request.args.get("next")), 303))
+    response = make_response(redirect(page, 303))
     throttle.remember_browser(response, operator.login)
     return response
 

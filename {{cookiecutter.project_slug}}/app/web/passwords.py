@@ -71,7 +71,7 @@ def accept() -> ResponseReturnValue:
         if problem is None:
             set_password(operator, password)
             audit(session, "password.chosen", f"operator {operator.id}", operator_id=operator.id)
-            return begin_session(operator)
+            return begin_session(operator, "/")
     return render_template("invitation.html", shortest=SHORTEST, longest=LONGEST, problem=problem), 400
 
 

@@ -35,6 +35,12 @@ ACTIONS = {
     "canned.delete": lazy_gettext("deleted a canned answer"),
     "event.again": lazy_gettext("ran set-aside events again"),
     "event.dismiss": lazy_gettext("dismissed a set-aside event"),
+    "conversation.answer": lazy_gettext("answered"),
+    "conversation.note": lazy_gettext("wrote a note"),
+    "conversation.assign": lazy_gettext("assigned a conversation"),
+    "conversation.topic": lazy_gettext("named the topic of a conversation"),
+    "conversation.close": lazy_gettext("closed a conversation"),
+    "conversation.send_again": lazy_gettext("sent an answer again"),
     "connect.ask": lazy_gettext("asked VK how it is set up"),
 }
 
