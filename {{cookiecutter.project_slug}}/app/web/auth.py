@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, abort, g, make_response, redirect, render_te
 from flask.typing import ResponseReturnValue
 from flask_babel import format_timedelta, gettext
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from app.storage.engine import readiness
 from app.storage.migrate import hasher
@@ -81,6 +81,9 @@ class SignedIn(UserMixin):  # type: ignore[misc]  # Flask-Login has no types
 
 # in the order of SignedIn
 COLUMNS = (Operator.id, Operator.login, Operator.name, Operator.role, Operator.language, Operator.session_version)
+SIGNED_IN = select(*COLUMNS).where(
+    Operator.id == bindparam("operator"), Operator.session_version == bindparam("version"), Operator.active
+)
 
 
 def register(app: Flask) -> None:
@@ -120,10 +123,7 @@ def _guard() -> ResponseReturnValue | None:
 
 def _load(user_id: str) -> SignedIn | None:
     operator_id, version = map(int, user_id.split("."))
-    row = reader().execute(
-        select(*COLUMNS).where(Operator.id == operator_id, Operator.session_version == version, Operator.active)
-    )
-    found = row.one_or_none()
+    found = reader().execute(SIGNED_IN, {"operator": operator_id, "version": version}).one_or_none()
     return SignedIn(*found) if found else None
 
 
