@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import Engine
 from werkzeug.serving import make_server
 
-from app.reports import schedule
+from app.reports import readings, schedule
 from app.settings import Settings
 from app.storage.models import now
 from app.web import create_app as create_web
@@ -78,6 +78,12 @@ def test_files_and_a_schedule(browser: Browser, settings: Settings, desk: tuple[
     expect(page.locator("[data-job] img")).to_be_visible()
     assert page.locator("[data-job] img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 1000
     look_at(page, "archive")
+
+    with works.speaking("ru"):
+        readings.sample(works.engine, settings, now())
+    page.goto("/reports/health")
+    expect(page.locator("[data-reading=database_bytes] img")).to_be_visible()
+    look_at(page, "health")
 
     # a form from elsewhere has not the token that web wants to see
     forged = page.request.post("/reports/schedule", form={"peer_id": "5", "rhythm": "daily", "hour": "9"})

@@ -12,14 +12,14 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from app import log
-from app.reports import archive, bundle, dashboard, orders
+from app.reports import archive, bundle, dashboard, health, orders
 from app.reports.fragment import fragment, size
 from app.reports.work import Works
 from app.settings import Settings, load
 from app.storage.engine import make_engine, readiness
 
 LANGUAGES = ("ru", "en")
-FREE = ("healthz", "readyz")  # asked by the container's health check, which has no token
+FREE = ("healthz", "readyz", "health.metrics")  # asked by the health check, which has no token, and by who has another
 A_YEAR = 365 * 86400  # seconds
 STYLE = Path(__file__).parent / "static" / "reports.css"
 
@@ -43,7 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     style, script = _style_name(), bundle.name()
     app.jinja_env.globals["style"] = style
     app.extensions["works"] = works = Works(app, settings, writer)
-    for room in (dashboard, orders, archive):
+    for room in (dashboard, orders, archive, health):
         app.register_blueprint(room.blueprint(works))
     assets = {style: STYLE, script: bundle.prepare(settings.data_dir / "reports")}
 

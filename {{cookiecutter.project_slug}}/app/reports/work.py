@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.log import one_line
-from app.reports import alerts, documents, exports, jobs, rollup, schedule, summary
+from app.reports import alerts, documents, exports, jobs, readings, rollup, schedule, summary
 from app.reports.state import State, Step
 from app.settings import Settings
 from app.storage.engine import insert_new, readiness
@@ -98,6 +98,7 @@ def look_round(works: Works) -> None:
             with works.speaking(works.settings.app_language):
                 schedule.plan(works.engine, works.settings.zone, now())
                 alerts.check(works.engine, works.settings, now())
+                readings.sample(works.engine, works.settings, now())
             clean(works, now())
         time.sleep(TICK)
 

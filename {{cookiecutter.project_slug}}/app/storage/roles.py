@@ -1,6 +1,9 @@
 """PostgreSQL's roles: each service logs in as its own, which may do what it needs and no more. Run at every migration."""
 
+from contextlib import suppress
+
 from psycopg import Connection, sql
+from psycopg.errors import InsufficientPrivilege
 
 from app.settings import Settings
 
@@ -88,6 +91,14 @@ def grant(connection: Connection, settings: Settings) -> None:
     if settings.db_password_reports is not None:
         connection.execute("ALTER ROLE reports SET default_transaction_read_only = on")
         connection.execute("ALTER ROLE reports SET statement_timeout = '60s'")
+        _let_see_statistics(connection)
     database = sql.Identifier(connection.info.dbname)
     connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(database))
     connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+
+
+def _let_see_statistics(connection: Connection) -> None:
+    """How long others' transactions last is for the reports' health page. A database elsewhere may not let us allow it."""
+    inherit = " WITH INHERIT TRUE" if connection.info.server_version >= 160000 else ""
+    with suppress(InsufficientPrivilege), connection.transaction():
+        connection.execute(f"GRANT pg_read_all_stats TO reports{inherit}")
