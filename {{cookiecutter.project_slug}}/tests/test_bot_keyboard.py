@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.bot.keyboard import AnyButton, App, Button, Callback, Card, Carousel, Color, Keyboard, Link, Location, VkPay
+from app.sandbox.carousel import problem as carousel_problem
 from app.sandbox.keyboard import problem
 from tests import test_sandbox_schema as schema
 
@@ -45,6 +46,30 @@ def test_vk_takes_every_keyboard_that_can_be_made(keyboard: Keyboard) -> None:
     rendered = keyboard.render()
     assert problem(rendered) is None
     json.dumps(rendered)
+
+
+def carousels() -> st.SearchStrategy[Carousel]:
+    """Cards alike, with every combination of parts, and texts and buttons of any kind."""
+    words, parts = st.text(min_size=1, max_size=80), st.tuples(st.booleans(), st.booleans(), st.booleans())
+
+    def alike(has: tuple[bool, bool, bool], count: int) -> st.SearchStrategy[Carousel]:
+        description, photo, link = has
+        card = st.builds(
+            Card,
+            words,
+            words if description else st.just(""),
+            st.just("-1_2" if photo else ""),
+            st.lists(st.one_of(narrow(), st.sampled_from(WIDE)), min_size=count, max_size=count),
+            st.just(URL if link else ""),
+        )
+        return st.lists(card, min_size=1, max_size=10).map(Carousel)
+
+    return st.tuples(parts, st.integers(1, 3)).flatmap(lambda made: alike(*made))
+
+
+@given(carousels())
+def test_vk_takes_every_carousel_that_can_be_made(carousel: Carousel) -> None:
+    assert carousel_problem(carousel.render()) is None
 
 
 @pytest.mark.skipif(not schema.FOLDER.is_dir(), reason="VK_API_SCHEMA does not name a folder with VK's schema")

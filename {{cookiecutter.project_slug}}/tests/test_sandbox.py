@@ -258,6 +258,13 @@ def one_button(**action: Any) -> str:
     return json.dumps({"buttons": [[{"action": action}]]})
 
 
+CARD = {"title": "x", "buttons": [{"action": {"type": "text", "label": "x"}}]}
+
+
+def carousel(*cards: Any) -> str:
+    return json.dumps({"type": "carousel", "elements": cards})
+
+
 @pytest.mark.parametrize(
     ("params", "code"),
     [
@@ -289,6 +296,22 @@ def one_button(**action: Any) -> str:
         ({"keyboard": one_button(type="text", label="x", payload="{")}, 911),
         ({"keyboard": one_button(type="text", label="x", payload={"a": "x" * 255})}, 911),
         ({"keyboard": json.dumps({"buttons": [[{"action": {"type": "location"}, "color": "primary"}]]})}, 911),
+        ({"template": "{"}, 100),
+        ({"template": carousel(CARD), "message": ""}, 100),
+        ({"template": json.dumps({"type": "dance", "elements": [CARD]})}, 911),
+        ({"template": carousel()}, 911),
+        ({"template": carousel(*[CARD] * 11)}, 911),
+        ({"template": carousel(5)}, 911),
+        ({"template": carousel(CARD | {"buttons": []})}, 911),
+        ({"template": carousel(CARD | {"buttons": CARD["buttons"] * 4})}, 911),
+        ({"template": carousel(CARD | {"buttons": [[]]})}, 911),
+        ({"template": carousel({"buttons": CARD["buttons"]})}, 911),
+        ({"template": carousel(CARD | {"title": "x" * 81})}, 911),
+        ({"template": carousel(CARD | {"colour": "red"})}, 911),
+        ({"template": carousel(CARD | {"photo_id": "photo-1_5"})}, 911),
+        ({"template": carousel(CARD | {"photo_id": "-1_5"})}, 911),
+        ({"template": carousel(CARD | {"action": {"type": "open_link"}})}, 911),
+        ({"template": carousel(CARD, CARD | {"description": "x"})}, 911),
     ],
 )
 def test_what_vk_refuses_is_refused_and_nothing_is_shown(sandbox: Sandbox, person: int, params: Any, code: int) -> None:
@@ -305,6 +328,7 @@ def test_what_vk_refuses_is_refused_and_nothing_is_shown(sandbox: Sandbox, perso
         {"keyboard": buttons(0)},
         {"keyboard": one_button(type="text", label="x" * 40, payload={"a": "x" * 247})},
         {"keyboard": one_button(type="open_link", label="x", link="https://vk.ru")},
+        {"template": carousel(*[CARD | {"title": "x" * 80, "action": {"type": "open_link", "link": "https://vk.ru"}}] * 10)},
     ],
 )
 def test_what_is_just_within_the_limits_is_taken(sandbox: Sandbox, person: int, params: Any) -> None:

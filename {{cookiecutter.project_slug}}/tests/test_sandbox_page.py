@@ -83,6 +83,29 @@ def test_buttons_inside_a_message_and_pictures_work(sandbox: Sandbox, page: Page
     expect(page.get_by_role("alert")).to_have_text("Спасибо!")
 
 
+def test_a_carousel_is_shown_and_its_buttons_work(sandbox: Sandbox, page: Page) -> None:
+    sandbox.say(101, "Покажите")
+    url = call(sandbox, "photos.getMessagesUploadServer")["upload_url"]
+    uploaded = requests.post(url, files={"photo": ("photo.png", PIXEL)}, timeout=10).json()
+    [photo] = call(sandbox, "photos.saveMessagesPhoto", **uploaded)
+    link = {"type": "open_link", "link": "https://example.org/"}
+    buy = [{"action": {"type": "text", "label": "Купить", "payload": '{"buy": 1}'}}]
+    cards = [
+        {"title": f"Товар {number}", "description": "Новинка", "photo_id": f"{photo['owner_id']}_{photo['id']}", "action": link}
+        for number in range(10)
+    ]
+    reply(sandbox, "Вот", template={"type": "carousel", "elements": [card | {"buttons": buy} for card in cards]})
+    expect(page.locator(".carousel section")).to_have_count(10)
+    last = page.locator(".carousel section").last
+    expect(last.locator("img")).to_have_js_property("naturalWidth", 1)
+    expect(last).to_contain_text("Новинка")
+    expect(last.get_by_role("link", name="Товар 9")).to_have_attribute("href", "https://example.org/")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    last.get_by_role("button", name="Купить").click()
+    expect(page.locator("article[data-from=person]").last).to_contain_text("Купить")
+    assert json.loads(sandbox.dialog(101)[-1]["payload"]) == {"buy": 1}
+
+
 def test_a_new_person_has_a_dialog_of_their_own(sandbox: Sandbox, page: Page) -> None:
     sandbox.say(101, "Это пишет Анна")
     expect(page.locator("article")).to_have_count(1)

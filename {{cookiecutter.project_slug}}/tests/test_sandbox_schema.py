@@ -15,7 +15,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 from tests.bot import Sandbox
-from tests.test_sandbox import GROUP, PIXEL, answer, call, one_button, poll
+from tests.test_sandbox import CARD, GROUP, PIXEL, answer, call, carousel, one_button, poll
 
 CHAT = 2_000_000_001
 FOLDER = Path(os.environ.get("VK_API_SCHEMA") or "no-schema")
@@ -59,6 +59,8 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     attachment = f"photo{photo['owner_id']}_{photo['id']}"
     keyboard = one_button(type="text", label="Да", payload={"answer": 1}).replace('"action"', '"color": "secondary", "action"')
     call(sandbox, "messages.send", peer_id=101, random_id=1, message="Привет", attachment=attachment, keyboard=keyboard)
+    template = carousel(CARD | {"photo_id": f"{photo['owner_id']}_{photo['id']}"})
+    call(sandbox, "messages.send", peer_id=101, random_id=5, message="Вот", template=template)
     sandbox.say(101, "Спасибо")
     sandbox.post("presses", from_id=101, conversation_message_id=2, payload={"more": 1})
     files = [

@@ -33,11 +33,12 @@ def stored(keyboard: dict[str, Any], author_id: int) -> dict[str, Any]:
         "one_time": bool(keyboard.get("one_time")),
         "inline": bool(keyboard.get("inline")),
         "author_id": author_id,
-        "buttons": [[_stored_button(button) for button in row] for row in keyboard["buttons"]],
+        "buttons": [[stored_button(button) for button in row] for row in keyboard["buttons"]],
     }
 
 
-def _stored_button(button: dict[str, Any]) -> dict[str, Any]:
+def stored_button(button: dict[str, Any]) -> dict[str, Any]:
+    """One of its buttons."""
     action = dict(button["action"])
     if not isinstance(action.get("payload", ""), str):
         action["payload"] = compact(action["payload"])
@@ -65,12 +66,13 @@ def _problems(keyboard: Any) -> Iterator[str]:
         if len(row) > columns:
             yield f"row {number} contains too much columns"
         for column, button in enumerate(row):
-            yield from (f"button [{number}][{column}] {found}" for found in _button_problems(button))
+            yield from (f"button [{number}][{column}] {found}" for found in button_problems(button))
     if sum(map(len, keyboard["buttons"])) > buttons:
         yield "keyboard contains too much buttons"
 
 
-def _button_problems(button: Any) -> Iterator[str]:
+def button_problems(button: Any) -> Iterator[str]:
+    """What VK would say against a button, here or in a carousel."""
     action = button.get("action") if isinstance(button, dict) else None
     if not isinstance(action, dict) or action.get("type") not in ACTIONS:
         yield "action is invalid"

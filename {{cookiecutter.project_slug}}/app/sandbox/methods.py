@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from app.sandbox import carousel, script, store
 from app.sandbox import keyboard as keyboards
-from app.sandbox import script, store
 from app.sandbox.state import Sandbox
 from app.sandbox.store import CHATS, Chat, File, Message, Peer, Person, Press, compact
 
@@ -174,6 +174,13 @@ class Call:
         except ValueError:
             raise ApiError(100, f"{name} not integer") from None
 
+    def structure(self, name: str) -> Any:
+        """What stands in JSON, None without it; raises error 100 for what is none."""
+        try:
+            return json.loads(self.text(name) or "null")
+        except ValueError:
+            raise ApiError(100, f"{name} contains incorrect JSON") from None
+
     def flag(self, name: str) -> bool:
         """A switch, off by default."""
         return self.text(name).lower() in ("1", "true")
@@ -284,11 +291,11 @@ def _sent_to_one_of_many(call: Call, peer_id: int) -> dict[str, Any]:
 def _send(call: Call, peer_id: int) -> Message:
     text, random_id, behaviour = call.text("message"), call.number("random_id"), call.sandbox.behaviour
     files = _attached(call)
-    if not text.strip() and not files:
+    keyboard, template = _keyboard(call), _template(call)
+    if not text.strip() and (template or not files):
         raise ApiError(100, "message is empty or invalid")
     if len(text) > TEXT_LIMIT:
         raise ApiError(914)
-    keyboard = _keyboard(call)
     peer = _peer(call, peer_id)
     if random_id:
         memory = (behaviour.random_id_seconds, behaviour.random_id_messages)
@@ -301,6 +308,7 @@ def _send(call: Call, peer_id: int) -> Message:
         text,
         random_id=random_id,
         keyboard=keyboard,
+        template=template,
         file_ids=files,
         payload=call.text("payload") or None,
     )
@@ -310,27 +318,41 @@ def _send(call: Call, peer_id: int) -> Message:
 
 
 def _keyboard(call: Call) -> dict[str, Any] | None:
-    if not call.text("keyboard"):
+    keyboard = call.structure("keyboard")
+    if keyboard is None:
         return None
-    try:
-        keyboard = json.loads(call.text("keyboard"))
-    except ValueError:
-        raise ApiError(100, "keyboard contains incorrect JSON") from None
     if found := keyboards.problem(keyboard):
         raise ApiError(911, found)
     return keyboards.stored(keyboard, -call.group())
+
+
+def _template(call: Call) -> dict[str, Any] | None:
+    template = call.structure("template")
+    if template is None:
+        return None
+    if found := carousel.problem(template):
+        raise ApiError(911, found)
+    for number, card in enumerate(template["elements"]):
+        if "photo_id" in card and _file(call, f"photo{card['photo_id']}") is None:
+            raise ApiError(911, f"template['elements'][{number}] has invalid photo_id")
+    return carousel.stored(template)
 
 
 def _attached(call: Call) -> list[int]:
     """The ids of the files in `attachment`: `photo{owner}_{id}` or `doc{owner}_{id}_{access_key}`, between commas."""
     found = []
     for name in filter(None, map(str.strip, call.text("attachment").split(","))):
-        parts = ATTACHMENT.fullmatch(name)
-        file = call.session.get(File, int(parts[3])) if parts else None
-        if parts is None or file is None or (file.kind, str(file.owner_id)) != (parts[1], parts[2]):
+        file = _file(call, name)
+        if file is None:
             raise ApiError(100, f"attachment {name} is invalid")
         found.append(file.id)
     return found
+
+
+def _file(call: Call, name: str) -> File | None:
+    parts = ATTACHMENT.fullmatch(name)
+    file = call.session.get(File, int(parts[3])) if parts else None
+    return file if parts and file and (file.kind, str(file.owner_id)) == (parts[1], parts[2]) else None
 
 
 def _peer(call: Call, peer_id: int) -> Peer:
@@ -417,10 +439,7 @@ def _messages_send_message_event_answer(call: Call) -> Any:
     press = call.session.get(Press, call.text("event_id"))
     if press is None or press.answered or (press.peer_id, press.user_id) != (peer_id, user_id):
         raise ApiError(100, "event_id is invalid")
-    try:
-        answer = json.loads(call.text("event_data") or "null")
-    except ValueError:
-        raise ApiError(100, "event_data contains incorrect JSON") from None
+    answer = call.structure("event_data")
     if answer is not None and (not isinstance(answer, dict) or "type" not in answer):
         raise ApiError(100, "event_data is invalid")
     press.answered, press.answer = True, answer

@@ -136,9 +136,11 @@ function showMessage(message) {
   const text = message.action?.type === "chat_invite_user" ? words.invited : shown(message.text);
   if (text) article.append(make("p", {}, text));
   for (const { photo, doc } of message.attachments) {
-    // only the path: a picture is here, whatever name the one who sent it knows this server by
-    if (photo) article.append(make("img", { src: new URL(photo.sizes.at(-1).url).pathname, alt: words.picture, onload: scrollDown }));
+    if (photo) article.append(make("img", { src: pictureOf(photo), alt: words.picture, onload: scrollDown }));
     if (doc) article.append(make("a", { className: "file", href: new URL(doc.url).pathname, download: doc.title }, doc.title));
+  }
+  if (message.template) {
+    article.append(make("div", { className: "carousel" }, ...message.template.elements.map((card) => showCard(card, message))));
   }
   if (message.keyboard?.inline) {
     article.append(make("div", { className: "buttons" }, ...rows(message.keyboard, message)));
@@ -147,6 +149,22 @@ function showMessage(message) {
   const time = date.toLocaleTimeString(document.documentElement.lang, { hour: "2-digit", minute: "2-digit" });
   article.append(make("time", { dateTime: date.toISOString() }, time));
   return article;
+}
+
+function showCard({ title, description, photo, buttons, action }, message) {
+  const link = action?.type === "open_link" && /^https?:/.test(action.link) ? action.link : photo && pictureOf(photo);
+  const card = make("section", {});
+  if (photo) card.append(make("img", { src: pictureOf(photo), alt: title ?? words.picture, onload: scrollDown }));
+  if (title && link) card.append(make("a", { href: link, target: "_blank", rel: "noopener" }, title));
+  else if (title) card.append(make("b", {}, title));
+  if (description) card.append(make("p", {}, description));
+  card.append(...rows({ buttons: buttons.map((button) => [button]) }, message));
+  return card;
+}
+
+// only the path: a picture is here, whatever name the one who sent it knows this server by
+function pictureOf(photo) {
+  return new URL(photo.sizes.at(-1).url).pathname;
 }
 
 function scrollDown() {
