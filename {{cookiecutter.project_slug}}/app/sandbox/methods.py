@@ -318,24 +318,25 @@ def _send(call: Call, peer_id: int) -> Message:
 
 
 def _keyboard(call: Call) -> dict[str, Any] | None:
-    keyboard = call.structure("keyboard")
-    if keyboard is None:
-        return None
-    if found := keyboards.problem(keyboard):
-        raise ApiError(911, found)
-    return keyboards.stored(keyboard, -call.group())
+    keyboard = _accepted(call, "keyboard", keyboards.problem)
+    return None if keyboard is None else keyboards.stored(keyboard, -call.group())
 
 
 def _template(call: Call) -> dict[str, Any] | None:
-    template = call.structure("template")
+    template = _accepted(call, "template", carousel.problem)
     if template is None:
         return None
-    if found := carousel.problem(template):
-        raise ApiError(911, found)
     for number, card in enumerate(template["elements"]):
         if "photo_id" in card and _file(call, f"photo{card['photo_id']}") is None:
             raise ApiError(911, f"template['elements'][{number}] has invalid photo_id")
     return carousel.stored(template)
+
+
+def _accepted(call: Call, name: str, problem: Callable[[Any], str | None]) -> Any:
+    structure = call.structure(name)
+    if structure is not None and (found := problem(structure)):
+        raise ApiError(911, found)
+    return structure
 
 
 def _attached(call: Call) -> list[int]:
