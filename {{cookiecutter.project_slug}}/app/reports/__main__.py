@@ -1,4 +1,7 @@
-"""python -m app.reports: the reporting service"""
+"""python -m app.reports: the reporting service
+
+python -m app.reports rebuild: count all figures anew from what is there, and show how far that is
+"""
 
 import signal
 import sys
@@ -12,6 +15,25 @@ from app.settings import Settings, SettingsError
 
 def main(settings: Settings) -> None:
     """Make what the pages need, then serve them. One worker: charts are few, and each worker is 100 MB."""
+    """Do what the command line asks for."""
+    match sys.argv[1:]:
+        case []:
+            serve(settings)
+        case ["rebuild"]:
+            rebuild(settings)
+        case _:
+            sys.exit(f"usage: {__doc__}")
+
+
+def rebuild(settings: Settings) -> None:
+    """Count everything anew; the service may run meanwhile, and helps."""
+    engine = wait_for_database(settings).execution_options(postgresql_readonly=False)
+    rollup.rebuild(engine, settings.zone, lambda left, total: print(f"{total - left} of {total} hours", file=sys.stderr))
+    structlog.get_logger().info("all figures are counted anew")
+    engine.dispose()
+
+
+def serve(settings: Settings) -> None:
     settings.secret("reports_token")
     # until the server has its own handler; as a container's first process one would not hear it at all
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
