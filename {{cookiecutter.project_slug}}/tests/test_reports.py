@@ -73,7 +73,7 @@ ADDRESSES = ["/", "/charts/messages.json", "/charts/response.png", f"/static/{bu
 
 
 @pytest.mark.parametrize("token", ["", "Bearer ", "Bearer wrong", "Bearer ключ", "Basic dGVzdA=="])
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@on_sqlite
 def test_nothing_is_shown_without_the_token(reports: FlaskClient, token: str) -> None:
     for address in ADDRESSES:
         answer = reports.get(address, headers={"Authorization": token.encode().decode("latin-1")})
@@ -81,7 +81,7 @@ def test_nothing_is_shown_without_the_token(reports: FlaskClient, token: str) ->
         assert "chart" not in answer.text
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@on_sqlite
 def test_health_needs_no_token(reports: FlaskClient) -> None:
     del reports.environ_base["HTTP_AUTHORIZATION"]
     for address in ("/healthz", "/readyz"):
@@ -211,7 +211,7 @@ def test_the_address_holds_what_is_shown(reports: FlaskClient) -> None:
         assert (answer.status_code, sentence in answer.text) == (400, True), wrong
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@on_sqlite
 @pytest.mark.parametrize("days", ["0", "-7", "31", "7.5", "abc", "", "٣٠", "30 ", "9" * 5000])
 @pytest.mark.parametrize("address", ["/", "/charts/messages.json", "/charts/messages.png"])
 def test_another_number_of_days_is_refused_with_a_sentence(reports: FlaskClient, address: str, days: str) -> None:
@@ -221,7 +221,7 @@ def test_another_number_of_days_is_refused_with_a_sentence(reports: FlaskClient,
         assert sentence in answer.text
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@on_sqlite
 @pytest.mark.parametrize(
     "address", ["/nowhere", "/charts/nothing.json", "/charts/nothing.png", "/static/charts.js", "/static/..%2fpages.py"]
 )
@@ -229,7 +229,7 @@ def test_what_is_not_there_is_404(reports: FlaskClient, address: str) -> None:
     assert reports.get(address).status_code == 404
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@on_sqlite
 def test_the_language_is_the_operators_or_else_the_projects(open_reports: Open, settings: Settings) -> None:
     russian, english = (open_reports(settings.model_copy(update={"app_language": language})) for language in ("ru", "en"))
     assert "Открытые диалоги" in russian.get("/").text
@@ -239,7 +239,7 @@ def test_the_language_is_the_operators_or_else_the_projects(open_reports: Open, 
     assert "Open conversations" in english.get("/", headers={"X-Language": "tlh"}).text
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@on_sqlite
 def test_durations_are_written_in_two_units(reports: FlaskClient) -> None:
     app = reports.application
     for language, written in (
@@ -299,7 +299,7 @@ def test_a_chart_holds_the_figures_and_is_sent_once(reports: FlaskClient, engine
     assert sum(row["value"] for row in rows(changed)) == 4
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@on_sqlite
 def test_months_are_nominative_and_numbers_russian(reports: FlaskClient) -> None:
     options = reports.get("/charts/messages.json", headers={"X-Language": "ru"}).json["usermeta"]["embedOptions"]
     assert options["timeFormatLocale"]["months"][10] == "ноябрь"
@@ -308,7 +308,7 @@ def test_months_are_nominative_and_numbers_russian(reports: FlaskClient) -> None
     assert options["timeFormatLocale"]["months"][10] == "November"
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@on_sqlite
 def test_static_files_are_kept_for_ever_under_names_of_their_content(reports: FlaskClient) -> None:
     for name in (bundle.name(), reports.get("/").text.split("/reports/static/")[1].split('"')[0]):
         answer = reports.get(f"/static/{name}")
@@ -329,6 +329,7 @@ def test_the_script_is_made_once_and_never_half(tmp_path: Path, script: Path) ->
     assert [path.name for path in script.parent.iterdir()] == [bundle.name()]
 
 
+@on_sqlite
 def test_pictures_show_what_the_period_holds(reports: FlaskClient, engine: Engine) -> None:
     empty = reports.get("/charts/messages.png").data
     believable(engine, now(), 30)
@@ -342,7 +343,7 @@ def test_pictures_show_what_the_period_holds(reports: FlaskClient, engine: Engin
         assert len(answer.data) > len(empty) + 1000
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+@on_sqlite
 def test_pictures_know_cyrillic_letters(reports: FlaskClient) -> None:
     spec = reports.get("/charts/messages.json").json
     one, other = (documents.chart(spec | {"description": letter * 5}, "png") for letter in "ЖЩ")

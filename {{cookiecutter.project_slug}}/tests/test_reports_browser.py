@@ -19,6 +19,8 @@ from app.storage.models import now
 from app.web import create_app as create_web
 from tests.histories import believable
 
+pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)  # what the pages show, the other tests see on both
+
 
 @contextmanager
 def served(app: Flask) -> Iterator[str]:
@@ -81,7 +83,6 @@ def test_every_chart_is_drawn_and_has_a_table(page: Page, settings: Settings, en
     expect(table.locator("tbody")).to_be_visible()
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 def test_a_bar_tells_its_figures_and_follows_the_theme(page: Page, settings: Settings, engine: Engine) -> None:
     believable(engine, now(), 30)
     catch_up(engine, settings.zone)
@@ -100,7 +101,6 @@ def test_a_bar_tells_its_figures_and_follows_the_theme(page: Page, settings: Set
     assert "/reports/conversations?begin=" in page.url
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 def test_presets_are_links_and_nothing_is_wider_than_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.get_by_role("button", name="90").click()
@@ -111,7 +111,6 @@ def test_presets_are_links_and_nothing_is_wider_than_a_phone(page: Page) -> None
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 def test_the_picture_shows_every_series(page: Page, settings: Settings, engine: Engine) -> None:
     believable(engine, now(), 30)
     catch_up(engine, settings.zone)

@@ -2,25 +2,31 @@
 
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, func, make_url, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from app.reports import rollup
 from app.reports.rollup import HOUR, Calendar, catch_up
+from app.reports.state import Step
 from app.reports.tables import age, bucket
 from app.settings import Settings
+from app.storage.engine import make_engine
 from app.storage.models import (
     Author,
     Changed,
@@ -35,11 +41,14 @@ from app.storage.models import (
     Operator,
     Request,
     Role,
+    Rollup,
     now,
 )
+from tests.histories import Line, write
 
 Sums = Counter[tuple[str, str, str, datetime, int]]  # (grain, metric, of, at, bucket) → how many
 
+on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 KATHMANDU = ZoneInfo("Asia/Kathmandu")  # whose hours begin at a quarter past
 
 
@@ -280,3 +289,110 @@ def test_nothing_is_lost_and_nothing_counted_twice_whoever_writes_and_whoever_di
     check(engine, KATHMANDU)
     with Session(engine) as session:
         assert session.scalar(select(func.count()).select_from(Message)) > 50
+
+
+def lines(engine: Engine, settings: Settings) -> list[Line]:
+    """A few conversations of the last days, which are written and counted."""
+    at = now()
+    told = [
+        (peer, author, at - timedelta(days=peer, minutes=30 - minute))
+        for peer in range(1, 6)
+        for author, minute in ((Author.PERSON, 0), (Author.BOT, 0), (Author.OPERATOR, 7 * peer))
+    ]
+    write(engine, told, {9: at - timedelta(days=2)})
+    catch_up(engine, settings.zone)
+    return told
+
+
+def test_all_is_counted_anew_when_somebody_asks_or_the_zone_is_another(settings: Settings, engine: Engine) -> None:
+    lines(engine, settings)
+    with Session(engine) as session, session.begin():
+        session.execute(update(Figure).values(n=Figure.n + 1))
+        session.add(Figure(grain="day", metric="in", of="", at=datetime(2001, 1, 1, tzinfo=UTC), bucket=0, n=1))
+    catch_up(engine, settings.zone)
+    assert kept(engine, settings.zone, now())[0] != counted(engine, settings.zone)
+    shown: list[tuple[int, int]] = []
+    rollup.rebuild(engine, settings.zone, lambda left, total: shown.append((left, total)))
+    check(engine, settings.zone)
+    assert [left for left, _ in shown] == sorted((left for left, _ in shown), reverse=True)
+    assert {total for _, total in shown} == {shown[0][0] + rollup.AT_ONCE}
+    check(engine, KATHMANDU)
+    check(engine, settings.zone)
+
+
+def test_a_count_that_was_stopped_goes_on(engine: Engine, settings: Settings) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(_left: int, _total: int) -> None:
+        raise Stop
+
+    lines(engine, settings)
+    for _ in range(2):
+        with pytest.raises(Stop):
+            rollup.rebuild(engine, settings.zone, stop)
+    with Session(engine) as session:
+        age, left, total = rollup.lag(session)
+        assert age < timedelta(minutes=1)
+        assert 0 < left < total
+    check(engine, settings.zone)
+    with Session(engine) as session:
+        assert rollup.lag(session)[1:] == (0, 0)
+
+
+@on_sqlite
+def test_a_restored_database_goes_on_where_it_was(settings: Settings, engine: Engine, tmp_path: Path) -> None:
+    lines(engine, settings)
+    write(engine, [(7, Author.PERSON, now() - timedelta(hours=9))])  # marked, and not counted yet
+    with sqlite3.connect(str(engine.url.database)) as source, sqlite3.connect(tmp_path / "restored.db") as backup:
+        source.backup(backup)
+    write(engine, [(8, Author.PERSON, now())])
+    catch_up(engine, settings.zone)
+    restored = make_engine(make_url(f"sqlite:///{tmp_path}/restored.db"))
+    check(restored, settings.zone)
+    restored.dispose()
+
+
+@on_sqlite
+def test_nothing_is_written_while_there_is_nothing_to_do(settings: Settings, engine: Engine) -> None:
+    assert rollup._behind(engine, settings.zone)
+    lines(engine, settings)
+    assert not rollup._behind(engine, settings.zone)
+    write(engine, [(8, Author.PERSON, now())])
+    assert rollup._behind(engine, settings.zone)
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+def test_who_wrote_before_anything_was_marked_is_waited_for(settings: Settings, engine: Engine) -> None:
+    with Session(engine) as session:
+        session.add(Conversation(peer_id=1))
+        session.flush()
+        counting = threading.Thread(target=catch_up, args=(engine, settings.zone))
+        counting.start()
+        with Session(engine) as other:
+            while other.get(Rollup, 1) is None:
+                other.rollback()
+                time.sleep(0.01)
+        session.add(
+            Message(conversation_id=1, author=Author.PERSON, direction=Direction.IN, created_at=now() - timedelta(days=3))
+        )
+        session.commit()
+    counting.join()
+    check(engine, settings.zone)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Moscow", "Asia/Kathmandu", "America/New_York", "America/Santiago"])
+def test_hours_and_days_follow_the_clocks_of_the_zone(zone: str) -> None:
+    calendar = Calendar(ZoneInfo(zone))
+    begin = datetime(2026, 10, 30, tzinfo=UTC)
+    hours = list(calendar.hours(begin, begin + timedelta(days=5)))
+    assert all(later - earlier == HOUR for earlier, later in pairwise(hours))
+    assert all(hour.astimezone(ZoneInfo(zone)).minute == 0 for hour in hours)
+    for hour in hours:
+        first, end = calendar.span(Step.DAY, hour)
+        assert first <= hour < end
+        assert (calendar.hour(first), calendar.hour(end)) == (first, end)
+        assert calendar.span(Step.DAY, end)[0] == end
+        monday, sunday = calendar.span(Step.WEEK, hour)
+        assert monday.astimezone(ZoneInfo(zone)).weekday() == 0
+        assert monday <= first < end <= sunday
