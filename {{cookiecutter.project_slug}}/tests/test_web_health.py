@@ -16,6 +16,7 @@ from app.settings import Settings
 from app.storage import desk
 from app.storage.inbox import add_events
 from app.storage.models import (
+    Alert,
     Audit,
     Checkup,
     Conversation,
@@ -180,6 +181,15 @@ def test_what_waits_for_a_decision_is_counted_and_linked(client: FlaskClient, en
     page = client.get("/health").text
     assert f'href="/conversations/{number}?view=all#message-{message.id}"' in page
     assert page.count("#message-") == 2
+
+
+def test_what_the_reports_have_found_is_shown_until_it_is_over(client: FlaskClient, engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        session.add_all([Alert(rule="disk", words="На диске свободно 3 %."), Alert(rule="backup", words="Old.", ended_at=now())])
+    page = client.get("/health").text
+    assert "На диске свободно 3 %." in page
+    assert "/reports/health" in page
+    assert "Old." not in page
 
 
 def test_vks_calls_need_no_loop(settings: Settings, engine: Engine) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.settings import Settings
 from app.storage.engine import schema_head, schema_revision
 from app.storage.models import (
+    Alert,
     Conversation,
     Cursor,
     Delivery,
@@ -119,7 +120,7 @@ def state() -> State:
 @blueprint.get("/health")
 def page() -> ResponseReturnValue:
     """The lights, the answers that did not arrive, and the versions; to htmx, if there is news, the same without the frame."""
-    lights = [*state().lights, _database()]
+    lights = [*state().lights, *_alerts(), _database()]
     stuck = reader().execute(_stuck()).all()
     etag = live.fingerprint(lights, stuck)
     shown: dict[str, Any] = {"lights": lights, "stuck": stuck, "versions": _versions(), "etag": etag}
@@ -229,6 +230,12 @@ def _queue(name: str, count: int, oldest: datetime | None, at: datetime) -> Ligh
 
 def _many(count: int) -> str:
     return str(count) if count < COUNT_LIMIT else f"{COUNT_LIMIT}+"
+
+
+def _alerts() -> Iterator[Light]:
+    """What the reports have found, in the project's language."""
+    for words in reader().scalars(select(Alert.words).where(Alert.ended_at.is_(None)).order_by(Alert.id)):
+        yield Light(Level.BAD, gettext("Reports"), words, page="/reports/health")
 
 
 def _database() -> Light:
