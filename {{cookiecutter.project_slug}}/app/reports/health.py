@@ -44,7 +44,7 @@ def blueprint(works: Works) -> Blueprint:
             alerts=alerts,
             drawn=drawn,
             versions=_versions(works),
-            levels={"good": gettext("good"), "doubtful": gettext("to be watched"), "bad": gettext("bad")},
+            levels={"doubtful": gettext("to be watched"), "bad": gettext("bad")},
             moment=lambda at: format_datetime(at.astimezone(works.settings.zone), "d MMM, HH:mm", rebase=False),
         )
 
