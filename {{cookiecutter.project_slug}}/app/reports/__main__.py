@@ -9,12 +9,12 @@ import sys
 import structlog
 
 from app import service
-from app.reports import bundle
+from app.reports import bundle, rollup
 from app.settings import Settings, SettingsError
+from app.storage.engine import wait_for_database
 
 
 def main(settings: Settings) -> None:
-    """Make what the pages need, then serve them. One worker: charts are few, and each worker is 100 MB."""
     """Do what the command line asks for."""
     match sys.argv[1:]:
         case []:
@@ -34,6 +34,7 @@ def rebuild(settings: Settings) -> None:
 
 
 def serve(settings: Settings) -> None:
+    """Make what the pages need, then serve them. One worker: charts are few, and each worker is 100 MB."""
     settings.secret("reports_token")
     # until the server has its own handler; as a container's first process one would not hear it at all
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
