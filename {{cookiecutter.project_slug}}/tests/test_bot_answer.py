@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.bot.answer import Story, Strangers, answer_next
 from app.bot.dialog import dialog as story
+from app.bot.keyboard import Button, Card, Carousel
 from app.bot.talk import Acknowledge, Action, Ask, Dialog, Document, HandOver, Incoming, Reply
 from app.bot.texts import load_texts
 from app.bot.vk import Vk
@@ -29,7 +30,7 @@ from app.storage.models import (
     Person,
 )
 from tests.bot import Sandbox
-from tests.conftest import make_settings
+from tests.conftest import make_settings, on_sqlite
 
 TEXTS = load_texts("ru")
 SETTINGS = make_settings()
@@ -324,6 +325,20 @@ def test_operators_see_the_name_of_a_file_that_the_bot_sends(engine: Engine) -> 
     answer_all(engine, sending)
     assert get(engine, Message)[-1].attachments == [{"type": "doc", "doc": {"title": "prices.csv"}}]
     assert [row.upload["name"] for row in get(engine, Delivery)] == ["prices.csv"]
+
+
+@on_sqlite
+def test_a_carousel_arrives_whole(engine: Engine, sandbox: Sandbox) -> None:
+    vera, shop = sandbox.person(), Dialog()
+    sandbox.say(vera, "Что есть?")
+    roses = [Card(f"Роза № {number}", "Алая", buttons=[Button("Купить", "buy", {"n": number})]) for number in range(10)]
+    shop.otherwise(lambda _: Reply("Вот", carousel=Carousel(roses)))
+    add(engine, wrote("Что есть?", 1, peer_id=vera))
+    answer_all(engine, shop)
+    assert Vk(make_settings(vk_api_url=sandbox.url)).send(get(engine, Delivery)) == [2]
+    shown = sandbox.dialog(vera)[-1]["template"]["elements"]
+    assert [(card["title"], card["description"]) for card in shown] == [(rose.title, "Алая") for rose in roses]
+    assert [card["buttons"][0]["action"]["payload"] for card in shown] == [f'{{"command":"buy","n":{n}}}' for n in range(10)]
 
 
 def test_consent_is_taken_back_and_given(engine: Engine) -> None:
