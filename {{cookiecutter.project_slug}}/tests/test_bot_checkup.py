@@ -4,6 +4,9 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import psycopg
+import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
@@ -11,6 +14,8 @@ from structlog.testing import capture_logs
 from app.bot.checkup import checkup
 from app.bot.loops import Bot
 from app.settings import Settings
+from app.storage import roles
+from app.storage.engine import make_engine
 from app.storage.models import Checkup, Delivery, DeliveryState, now
 from tests.bot import Sandbox, running
 from tests.conftest import on_sqlite
@@ -53,6 +58,22 @@ def test_another_start_looks_again(settings: Settings, engine: Engine, sandbox: 
     bot = Bot(settings.model_copy(update={"vk_api_url": sandbox.url}), engine)
     next(checkup(bot))
     assert found(engine)
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+def test_the_bots_role_may_do_this(settings: Settings, engine: Engine, sandbox: Sandbox) -> None:
+    with engine.begin() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        roles.grant(driver, settings.model_copy(update={"db_password_bot": SecretStr("a password")}))
+    own = make_engine(engine.url.set(username="bot", password="a password"))
+    bot = Bot(settings.model_copy(update={"vk_api_url": sandbox.url}), own)
+    bot.stop.set()
+    rounds = checkup(bot)
+    next(rounds)
+    next(rounds)
+    assert found(engine)
+    bot.engine.dispose()
 
 
 @on_sqlite

@@ -15,11 +15,10 @@ from sqlalchemy.orm import Session
 from app.storage.models import Audit, CannedAnswer, Conversation, Operator, Role
 from app.web import auth
 from app.web.trail import ACTIONS
+from tests.conftest import on_sqlite
 from tests.test_web import PASSWORD, add_conversation, add_operator, app, client, post, sign_in, signed_in, token
 
 __all__ = ["app", "client"]  # the same fixtures
-# where the database makes no difference
-on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 NEW = "a good long password"
 
@@ -98,11 +97,11 @@ def test_the_menu_shows_what_one_may(app: Flask, engine: Engine) -> None:
     def menu() -> list[str]:
         return re.findall(r'<a href="(/[\w-]+)"', signed_in(app).get("/account").text.partition("<main")[2])
 
-    assert menu() == ["/account", "/canned-answers", "/operators", "/audit"]
+    assert menu() == ["/account", "/canned-answers", "/operators", "/tokens", "/audit"]
     set_role(engine, Role.MANAGER)
-    assert menu() == ["/account", "/canned-answers"]
+    assert menu() == ["/account", "/canned-answers", "/tokens"]
     set_role(engine, Role.OPERATOR)
-    assert menu() == ["/account"]
+    assert menu() == ["/account", "/tokens"]
 
 
 # operators

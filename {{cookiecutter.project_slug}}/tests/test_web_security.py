@@ -17,11 +17,10 @@ from app.settings import Settings
 from app.storage.migrate import reset_password
 from app.storage.models import Audit, Delivery, Operator, Role, Throttle, now
 from app.web import create_app, throttle
+from tests.conftest import on_sqlite
 from tests.test_web import PASSWORD, add_conversation, add_operator, app, client, post, signed_in, token
 
 __all__ = ["app", "client"]  # the same fixtures
-# where the database makes no difference
-on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def test_an_operator_is_invited_and_comes_in(site: Site, browser: Browser) -> No
     new.wait_for_selector("#inbox")
     expect(new.locator(".top")).to_contain_text("<b>Вера</b>")
     new.goto(f"{site.address}/account")
-    expect(new.locator(".tabs a")).to_have_text(["My account", "Canned answers"])
+    expect(new.locator(".tabs a")).to_have_text(["My account", "Canned answers", "API"])
     page.goto(f"{site.address}/operators")
     page.click("text=<b>Вера</b>")
     page.click("text=Deactivate")

@@ -19,9 +19,9 @@ from werkzeug.test import TestResponse
 from app.settings import Settings
 from app.storage.models import Audit, Operator
 from app.web import create_app
+from tests.conftest import on_sqlite
 
-# the databases make no difference
-pytestmark = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+pytestmark = on_sqlite
 
 
 @dataclass
