@@ -1,5 +1,6 @@
 """The JSON API as programs use it: whose token, what it may do, what is answered to a repeat and to a mistake."""
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from app.settings import Settings, SettingsError
 from app.storage import desk, seed, tokens
+from app.storage.migrate import hasher
 from app.storage.models import (
     ApiReply,
     ApiToken,
@@ -28,6 +30,7 @@ from app.storage.models import (
 )
 from app.web import create_app
 from app.web.api.describe import document
+from tests.test_web import PASSWORD, post, signed_in
 
 Call = Callable[..., TestResponse]
 on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
@@ -245,6 +248,45 @@ def test_a_token_is_made_by_command(settings: Settings, engine: Engine, capsys: 
     for login, scopes in (("nobody", ["read"]), ("admin", ["everything"])):
         with pytest.raises(SettingsError):
             tokens.main(settings, login, "script", scopes)
+
+
+@on_sqlite
+def test_a_token_is_made_on_a_page_shown_once_and_revoked(app: Flask, engine: Engine) -> None:
+    browser = signed_in(app)
+    assert post(browser, "/tokens", name="script").status_code == 400
+    assert post(browser, "/tokens", name="", scope="read").status_code == 400
+    made = post(browser, "/tokens", name="<script>", scope=["read", "answer"])
+    secret = re.search(r'id="token">(desk_[\w-]+)<', made.text)
+    assert secret
+    assert made.status_code == 201
+    assert "&lt;script&gt;" in made.text
+    page = browser.get("/tokens").text
+    assert secret[1] not in page
+    assert ("read, answer" in page, "never" in page) == (True, True)
+    headers = {"Authorization": f"Bearer {secret[1]}"}
+    assert app.test_client().get("/api/v1/me", headers=headers).json["scopes"] == ["read", "answer"]
+    number = re.search(r'data-token="(\d+)"', page)
+    assert number
+    with Session(engine) as session, session.begin():
+        session.get_one(Operator, 2).password_hash = hasher.hash(PASSWORD)
+    other = signed_in(app, "maria")
+    assert post(other, f"/tokens/{number[1]}/revoke").status_code == 404
+    assert post(browser, f"/tokens/{number[1]}/revoke").status_code == 303
+    assert 'data-token="' not in browser.get("/tokens").text
+    assert app.test_client().get("/api/v1/me", headers=headers).status_code == 401
+    with Session(engine) as session:
+        trail = session.scalars(select(Audit.action).where(Audit.action.startswith("token."))).all()
+        assert trail == ["token.add", "token.revoke"]
+
+
+@on_sqlite
+def test_the_description_is_a_page_too(app: Flask) -> None:
+    page = signed_in(app).get("/tokens/api").text
+    for path, methods in document()["paths"].items():
+        for method, operation in methods.items():
+            assert f"{method.upper()} {path}</code> " in page, operation["operationId"]
+    for link in set(re.findall(r'href="#(\w+)"', page)):
+        assert f'id="{link}"' in page, link
 
 
 def test_the_document_names_every_operation_once() -> None:

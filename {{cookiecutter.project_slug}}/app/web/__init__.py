@@ -38,6 +38,7 @@ from app.web import (
     reports,
     status,
     times,
+    tokens,
     trail,
     vk_id,
 )
@@ -131,6 +132,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         events,
         status,
         account,
+        tokens,
         canned,
         operators,
         trail,

@@ -50,6 +50,7 @@ LEAST: dict[str, Role | None] = {
     "events": Role.OPERATOR,
     "events.dismiss": Role.MANAGER,
     "account": Role.OPERATOR,
+    "tokens": Role.OPERATOR,
     "canned": Role.MANAGER,
     "operators": Role.ADMIN,
     "trail": Role.ADMIN,

@@ -33,6 +33,8 @@ ACTIONS = {
     "canned.add": lazy_gettext("added a canned answer"),
     "canned.change": lazy_gettext("changed a canned answer"),
     "canned.delete": lazy_gettext("deleted a canned answer"),
+    "token.add": lazy_gettext("made an API token"),
+    "token.revoke": lazy_gettext("revoked an API token"),
     "event.again": lazy_gettext("ran set-aside events again"),
     "event.dismiss": lazy_gettext("dismissed a set-aside event"),
     "conversation.answer": lazy_gettext("answered"),

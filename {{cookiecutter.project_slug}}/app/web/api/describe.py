@@ -12,6 +12,7 @@ from app.storage.tokens import Scope
 from app.web import problem
 from app.web.api.operation import JSON, KEY_HEADER, KEY_LIMIT, OPERATIONS, Operation, blueprint
 
+PAGES = re.compile(rb"Page_(\w+)_")  # so msgspec names a page of something
 PARAMETER = re.compile(r"<int\(max=(\d+)\):(\w+)>")
 SCOPES = {
     Scope.READ: "See what the operator may see.",
@@ -43,6 +44,11 @@ def openapi() -> Response:
 @cache
 def document() -> dict[str, Any]:
     """The description of all operations."""
+    named: dict[str, Any] = msgspec.json.decode(PAGES.sub(rb"\1Page", msgspec.json.encode(_document())))
+    return named
+
+
+def _document() -> dict[str, Any]:
     kinds = [kind for known in OPERATIONS for kind in (known.query, known.body, known.gives) if kind is not None]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(map(repr, kinds), schemas, strict=True))
