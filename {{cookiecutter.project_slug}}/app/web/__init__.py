@@ -107,6 +107,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     database.register(app, settings)
     access.register(app, settings)
+    files.register(app)  # before Talisman, to have the last word on a file's headers
     Babel(app, default_timezone=settings.app_time_zone, locale_selector=lambda: g.get("language") or settings.app_language)
     Talisman(
         app,
@@ -117,7 +118,6 @@ def create_app(settings: Settings | None = None) -> Flask:
         content_security_policy=_content_security_policy(settings),
         content_security_policy_nonce_in=["script-src", "style-src"],
     )
-    files.register(app)
     auth.register(app)  # before the forms are looked at: it knows the operator's language
     csrf = CSRFProtect(app)
     errors.register(app)

@@ -102,7 +102,7 @@ def read(posted: Sequence[FileStorage]) -> list[Upload]:
 def check(filename: str, content: bytes) -> Upload:
     """The file, if it may be sent; else 400 with the reason."""
     name = _name(filename)
-    kind, beginnings = TYPES.get(name.rpartition(".")[2].lower(), ("", ()))
+    kind, beginnings = TYPES.get(PurePosixPath(name).suffix.removeprefix(".").lower(), ("", ()))
     if len(content) > SIZE_LIMIT:
         abort(400, gettext("%(name)s is larger than %(limit)s MB.", name=name, limit=SIZE_LIMIT // 1024**2))
     if not content or not content.startswith(beginnings) or (kind.startswith("text/") and b"\0" in content):
