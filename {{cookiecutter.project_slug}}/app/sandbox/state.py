@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, cast, get_args
 
+import structlog
 from flask import current_app
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Engine
@@ -18,6 +19,8 @@ from app.sandbox.longpoll import LongPoll
 from app.sandbox.news import News
 from app.sandbox.store import API_VERSION, Memory, add_event, open_store
 from app.settings import Settings
+
+log = structlog.get_logger()
 
 TYPING_SECONDS = 10  # how long VK shows "typing"
 
@@ -60,7 +63,7 @@ class Sandbox:
         self.callback = Callback(self.engine, settings.vk_group_id, self.news)
         self._typing: dict[int, float] = {}
         self._accepted: defaultdict[str, deque[float]] = defaultdict(deque)
-        self._counting = threading.Lock()
+        self._counting, self._writing = threading.Lock(), threading.Lock()
         with Session(self.engine) as session:
             stored = session.get(Memory, "behaviour")
             self.behaviour = Behaviour.model_validate(stored.value if stored else {})
@@ -68,8 +71,11 @@ class Sandbox:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A session whose work is committed, and told to who waits for events, at the end."""
-        with Session(self.engine) as session, session.begin():
+        """A session whose work is committed, and told to who waits for events, at the end.
+
+        One after the other: for SQLite's lock they would wait in sleeps that grow to a tenth of a second.
+        """
+        with self._writing, Session(self.engine) as session, session.begin():
             yield session
         self.news.tell()
 
@@ -92,14 +98,15 @@ class Sandbox:
         self.callback.version = behaviour.longpoll_version
         return behaviour
 
-    def admit(self, token: str) -> bool:
-        """Whether this request of the token is within its limit for any one second."""
+    def admit(self, token: str, at: float) -> bool:
+        """Whether a request of the token that came `at` this moment (`time.monotonic`) is within its limit for any one second."""
         limit = self.behaviour.requests_per_second
         with self._counting:
-            accepted, at = self._accepted[token], time.monotonic()
+            accepted = self._accepted[token]
             while accepted and accepted[0] <= at - 1:
                 accepted.popleft()
             if limit is not None and len(accepted) >= limit:
+                log.warning(f"refused: more than {limit} requests in a second")
                 return False
             accepted.append(at)
             return True

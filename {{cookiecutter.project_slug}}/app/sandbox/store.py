@@ -12,7 +12,7 @@ import time
 from typing import Any, ClassVar
 
 import imagesize  # type: ignore[import-untyped]  # it has no annotations
-from sqlalchemy import JSON, URL, Engine, ForeignKey, UniqueConstraint, delete, func, select, text
+from sqlalchemy import JSON, URL, Engine, ForeignKey, UniqueConstraint, bindparam, delete, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from app.settings import Settings
@@ -146,6 +146,16 @@ class Press(Base):
     answer: Mapped[dict[str, Any] | None]
 
 
+# built once: it is asked with every message that is sent
+SENT = select(Message).where(
+    Message.peer_id == bindparam("peer"),
+    Message.cmid > bindparam("cmid"),
+    Message.from_id < 0,
+    Message.random_id == bindparam("random_id"),
+    Message.date > bindparam("date"),
+)
+
+
 def open_store(settings: Settings) -> Engine:
     """The sandbox's own file, made and filled with two people at the first start."""
     engine = make_engine(URL.create("sqlite", database=str(settings.data_dir / "sandbox.db")), pool_size=16)
@@ -240,15 +250,8 @@ def already_sent(session: Session, peer: Peer, random_id: int, seconds: int, mes
     """
     if any(isinstance(row, Message) and row.peer_id == peer.id for row in session.new):
         session.flush()
-    return session.scalar(
-        select(Message).where(
-            Message.peer_id == peer.id,
-            Message.cmid > peer.last_cmid - messages,
-            Message.from_id < 0,
-            Message.random_id == random_id,
-            Message.date > int(time.time()) - seconds,
-        )
-    )
+    since = {"cmid": peer.last_cmid - messages, "date": int(time.time()) - seconds}
+    return session.scalar(SENT, {"peer": peer.id, "random_id": random_id, **since})
 
 
 def newest_event(session: Session) -> int:

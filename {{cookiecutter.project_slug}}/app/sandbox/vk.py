@@ -83,13 +83,13 @@ def _nothing() -> Iterator[bytes]:
 
 
 def _called(name: str) -> Response:
-    box = sandbox()
+    box, came_at = sandbox(), time.monotonic()
     params = request.values.to_dict()
     token = params.pop("access_token", "")
     try:
         # requests are counted when they come, and not when their answers are under way
         try:
-            _admit(name, params, token)
+            _admit(name, params, token, came_at)
         finally:
             time.sleep(box.behaviour.latency_ms / 1000)
         # an error leaves what was done before it, as in VK: the first 25 calls of an `execute` with 26
@@ -111,7 +111,7 @@ def _called(name: str) -> Response:
     )
 
 
-def _admit(name: str, params: dict[str, str], token: str) -> None:
+def _admit(name: str, params: dict[str, str], token: str, came_at: float) -> None:
     """Raise the error with which VK turns a request away before it looks at its parameters."""
     box = sandbox()
     if name != "execute":
@@ -123,7 +123,7 @@ def _admit(name: str, params: dict[str, str], token: str) -> None:
     if box.behaviour.token not in (None, token):
         raise ApiError(5, "invalid access_token (4).")
     methods.permit(box, name)
-    if not box.admit(token):
+    if not box.admit(token, came_at):
         raise ApiError(6)
     methods.suffer(box, name)
 
