@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, assert_never
 
 import structlog
-from sqlalchemy import Engine, select, tuple_, update
+from sqlalchemy import Engine, bindparam, select, tuple_, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session, joinedload
 
@@ -30,9 +30,29 @@ from app.storage.wake import Channel, Waiter
 log = structlog.get_logger()
 
 FEW, MANY = 50, 200  # events in one transaction: few for a quick answer, more and more in a rush
-REST = 0.7  # times the time that a transaction took
+REST = 0.3  # times the time that a transaction took
 NAMES_PAUSE = 30.0  # seconds without asking for names after VK did not tell them
 NAMES_AT_ONCE = 1000  # the most that VK tells with one call
+
+# built once, for building takes longer than what they do
+KNOWN = (
+    select(Conversation)
+    .options(joinedload(Conversation.person))
+    .where(Conversation.peer_id.in_(bindparam("peers", expanding=True)))
+    .order_by(Conversation.id)  # so that no two wait for each other
+    .with_for_update(of=Conversation)
+)
+STORED = (
+    select(Conversation.peer_id, Message.cmid)
+    .join(Message.conversation)
+    .where(tuple_(Conversation.peer_id, Message.cmid).in_(bindparam("numbers", expanding=True)))
+)
+DEALT_WITH = (
+    update(Event)
+    .where(Event.id.in_(bindparam("events", expanding=True)))
+    .values(state=EventState.DONE, error=None, attempts=Event.attempts + 1, done_at=bindparam("now"))
+    .execution_options(synchronize_session=False)
+)
 
 
 @dataclass(frozen=True)
@@ -169,11 +189,7 @@ def _deal_with(session: Session, events: Sequence[Event], story: Story) -> None:
         scene.play(content, conversation, first=content.peer_id in new)
         new.discard(content.peer_id)
     scene.ledger.write()
-    dealt_with = update(Event).where(Event.id.in_([event.id for event in events]))
-    session.execute(
-        dealt_with.values(state=EventState.DONE, error=None, attempts=Event.attempts + 1, done_at=now()),
-        execution_options={"synchronize_session": False},
-    )
+    session.execute(DEALT_WITH, {"events": [event.id for event in events], "now": now()})
 
 
 def _read(event: Event) -> IncomingMessage | Press | Closing | Consent:
@@ -206,8 +222,7 @@ def _receive(ledger: desk.Ledger, conversation: Conversation, message: IncomingM
 def _stored(session: Session, messages: Sequence[IncomingMessage]) -> set[tuple[int, int | None]]:
     """Peer and number of those that an earlier try has stored, though their events were set aside."""
     numbers = [(message.peer_id, message.conversation_message_id) for message in messages]
-    known = select(Conversation.peer_id, Message.cmid).join(Message.conversation)
-    return {(peer, cmid) for peer, cmid in session.execute(known.where(tuple_(Conversation.peer_id, Message.cmid).in_(numbers)))}
+    return {(peer, cmid) for peer, cmid in session.execute(STORED, {"numbers": numbers})}
 
 
 @dataclass(frozen=True)
@@ -290,14 +305,7 @@ def _as_message(press: Press, at: datetime) -> IncomingMessage:
 
 def _conversations(session: Session, peer_ids: Collection[int]) -> tuple[dict[int, Conversation], set[int]]:
     """The peers' conversations, locked, and which of them are new. Their events are ours alone, so nobody else makes them."""
-    known = (
-        select(Conversation)
-        .options(joinedload(Conversation.person))
-        .where(Conversation.peer_id.in_(peer_ids))
-        .order_by(Conversation.id)  # so that no two wait for each other
-        .with_for_update(of=Conversation)
-    )
-    found = {conversation.peer_id: conversation for conversation in session.scalars(known)}
+    found = {conversation.peer_id: conversation for conversation in session.scalars(KNOWN, {"peers": list(peer_ids)})}
     new = set(peer_ids) - found.keys()
     people = _people(session, {peer_id for peer_id in new if peer_id < GROUP_CHATS}) if new else {}
     for peer_id in sorted(new):

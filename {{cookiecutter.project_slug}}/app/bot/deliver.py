@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
-from queue import SimpleQueue
+from queue import LifoQueue
 
 import structlog
 from sqlalchemy import Engine, bindparam, exists, select, update
@@ -23,10 +23,15 @@ log = structlog.get_logger()
 BATCH = 25  # calls that VK takes in one `execute`
 LINES = 8  # `execute`s under way at once: enough for VK's rate while none takes longer than 400 ms
 TOO_MANY = 6  # VK's code for too many requests in a second
-TOO_EARLY = (0.03, 0.06, 0.12)  # seconds after which such a request is repeated at once
+TRIES = 3  # of a request that VK finds one too many
 _known = aliased(Message)
 _is_known = exists().where(_known.conversation_id == Message.conversation_id, _known.cmid == bindparam("number"))
 NUMBER = update(Message).where(Message.id == bindparam("message"), ~_is_known).values(cmid=bindparam("number"))
+SENT = (
+    update(Delivery)
+    .where(Delivery.id.in_(bindparam("rows", expanding=True)), Delivery.state != DeliveryState.SENT)
+    .values(state=DeliveryState.SENT, sent_at=bindparam("now"), error=None, error_code=None)
+)
 UNSEEN = {"synchronize_session": False}  # the rows in Python's memory are not looked at again
 AHEAD = 0.1  # seconds before its turn at which a batch is claimed, at the earliest
 LEASE = timedelta(seconds=20)  # longer than a call may take; then another worker takes a dead one's rows over
@@ -35,7 +40,7 @@ REPEATABLE = timedelta(minutes=55)  # VK remembers a random_id for an hour
 
 def deliver(bot: Bot) -> Generator[bool]:
     """Send for ever, over several lines at once. Several of these may run, in threads or processes."""
-    turns, lines = bot.turns(), SimpleQueue[Vk]()
+    turns, lines = bot.turns(), LifoQueue[Vk]()
     for _ in range(LINES):
         lines.put(bot.vk())
     under_way: set[Future[None]] = set()
@@ -51,7 +56,8 @@ def deliver(bot: Bot) -> Generator[bool]:
                 batch = [row for row in rows if not row.upload]
                 if batch:
                     under_way.add(pool.submit(_deliver, bot.engine, lines, batch, turn))
-                    # the next batch is claimed not long before its turn: the fuller it will be
+                if 0 < len(batch) < BATCH:
+                    # what comes until shortly before the next turn goes together
                     bot.stop.wait(turn - AHEAD - time.monotonic())
                 if not rows:
                     waiter.wait(1)
@@ -65,7 +71,7 @@ def _claim(engine: Engine, turns: Turns) -> tuple[Sequence[Delivery], float]:
         return rows, turns.reserve(session) if rows else 0.0
 
 
-def _deliver(engine: Engine, lines: SimpleQueue[Vk], rows: Sequence[Delivery], turn: float) -> None:
+def _deliver(engine: Engine, lines: LifoQueue[Vk], rows: Sequence[Delivery], turn: float) -> None:
     """Send claimed `rows` when it is their `turn`. Raises `VkError` when VK cannot be used at all just now."""
     vk = lines.get()
     try:
@@ -138,14 +144,14 @@ def _send(vk: Vk, rows: Sequence[Delivery]) -> list[SendResult]:
 
 
 def _send_patiently(vk: Vk, rows: Sequence[Delivery]) -> list[SendResult]:
-    """What `vk.send` says. A call that came a little too early was not counted by VK, so the turn is still ours."""
-    for pause in TOO_EARLY:
+    """What `vk.send` says. VK counts by its own clock: a call that is one too many for it gets another turn."""
+    for _ in range(TRIES - 1):
         try:
             return vk.send(rows)
         except VkError as error:
             if error.code != TOO_MANY:
                 raise
-        time.sleep(pause)
+        vk.take_turn()
     return vk.send(rows)
 
 
@@ -160,8 +166,7 @@ def _problem(result: SendResult) -> str | None:
 
 def _note_sent(session: Session, sent: Mapping[Delivery, int | None]) -> None:
     """Mark what was sent, and give the messages their numbers in their dialogs. News of success is good whoever brings it."""
-    these = update(Delivery).where(Delivery.id.in_([row.id for row in sent]), Delivery.state != DeliveryState.SENT)
-    session.execute(these.values(state=DeliveryState.SENT, sent_at=now(), error=None, error_code=None), execution_options=UNSEEN)
+    session.execute(SENT, {"rows": [row.id for row in sent], "now": now()}, execution_options=UNSEEN)
     numbers = [{"message": row.message_id, "number": cmid} for row, cmid in sent.items() if row.message_id and cmid]
     if numbers:
         session.connection().execute(NUMBER, numbers)

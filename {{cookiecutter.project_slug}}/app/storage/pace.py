@@ -2,7 +2,7 @@
 
 import time
 
-from sqlalchemy import ColumnElement, Engine, Float, case, extract, func, literal, select, text, update
+from sqlalchemy import ColumnElement, Engine, Float, Row, case, extract, func, literal, select, text, update
 from sqlalchemy.orm import Session
 
 from app.storage.engine import insert_new
@@ -35,12 +35,14 @@ class Turns:
 
     def reserve(self, session: Session) -> float:
         """When it will be the caller's turn, by `time.monotonic`; the caller's transaction should be over by then."""
-        while (wait := self._use_ticket(session)) is None:
+        while (ticket := self._use_ticket(session)) is None:
             insert_new(session, Ticket, [{"name": self._name, "number": n, "free_at": 0.0} for n in range(self._count)])
-        return time.monotonic() + wait
+        turn, at = ticket
+        return time.monotonic() + turn - at
 
-    def _use_ticket(self, session: Session) -> float | None:
-        """How many seconds it is until its turn; None before the first of all."""
+    def _use_ticket(self, session: Session) -> Row[float, float] | None:
+        """Its turn and this moment, in seconds since 1970; None before the first of all."""
+        session.connection()  # on SQLite it waits here for the other writers, and looks at the clock after them
         at: ColumnElement[float] = literal(time.time(), Float)
         ours = Ticket.name == self._name
         next_free = select(Ticket.number).where(ours).order_by(Ticket.free_at).limit(1).with_for_update(skip_locked=True)
@@ -48,7 +50,7 @@ class Turns:
         if self._engine.dialect.name == "postgresql":
             at = extract("epoch", func.clock_timestamp()).cast(Float)
         turn = case((Ticket.free_at.between(at, at + LONGEST_QUEUE), Ticket.free_at), else_=at)
-        return session.scalar(
-            used.values(free_at=turn + self._window).returning(Ticket.free_at - self._window - at),
+        return session.execute(
+            used.values(free_at=turn + self._window).returning(Ticket.free_at - self._window, at),
             execution_options={"synchronize_session": False},
-        )
+        ).one_or_none()
