@@ -79,6 +79,9 @@ bench-scaffold: $(INSTALLED) ## Measure how long a new project takes, against an
 bench-stack: $(INSTALLED) ## Measure the stack in containers: build, start, size, memory
 	@$(BIN)/python benchmarks/stack.py
 
+bench-reports: $(INSTALLED) ## Measure the reports of a year at up to 5 million messages, against SQL and pandas
+	@$(BIN)/python benchmarks/reports.py
+
 bench-bot: $(INSTALLED) ## Measure how fast the bot answers within VK's limits, against a plain loop
 	@$(BIN)/python benchmarks/bot.py
 
