@@ -127,7 +127,7 @@ def test_all_of_a_conversation_is_done_by_keyboard(site: Site, page: Page) -> No
     expect(page.locator("#head")).to_contain_text("Клавдия")
     page.keyboard.type("/hello ")
     expect(answer).to_have_value("Здравствуйте! Чем помочь?")
-    page.keyboard.type(" /nothing /hours")
+    page.keyboard.type(" /nothing /Hours")
     page.keyboard.press("Enter")
     expect(answer).to_have_value("Здравствуйте! Чем помочь? /nothing Мы работаем с 9 до 18.")
     page.keyboard.press("Control+Enter")
@@ -277,3 +277,11 @@ def test_all_this_works_without_scripts(site: Site, browser: Browser) -> None:
     with Session(site.engine) as session:
         assert session.scalars(select(File.name).where(File.conversation_id == number)).all() == ["a.txt"]
     page.context.close()
+
+
+def test_what_is_seriously_wrong_would_be_found(browser: Browser) -> None:
+    page = browser.new_page()
+    page.set_content("<html lang=en><title>x</title><main><h1>x</h1><input name=nameless></main>")
+    with pytest.raises(AssertionError, match="label"):
+        assert_accessible(page)
+    page.close()

@@ -134,7 +134,7 @@ def _ask_to_sign_in() -> ResponseReturnValue:
         page = own_path(re.sub(r"^\w+://[^/]+", "", request.headers.get("HX-Current-URL", "")))
         return "", 401, {"HX-Redirect": _login_address(page)}
     if request.method == "POST":
-        return error_page(401, text=field("text"))
+        return error_page(401, text=field("text") or field("note"))
     return redirect(_login_address(own_path(request.full_path.rstrip("?"))))
 
 

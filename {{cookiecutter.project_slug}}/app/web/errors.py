@@ -57,7 +57,8 @@ def error_page(code: int, message: str | None = None, *, text: str = "") -> Resp
 
 
 def _stale_form(_error: CSRFError) -> ResponseReturnValue:
-    return error_page(400, gettext("This page is out of date. Reload it and send again; your text is kept."), text=field("text"))
+    words = gettext("This page is out of date. Reload it and send again; your text is kept.")
+    return error_page(400, words, text=field("text") or field("note"))
 
 
 def _http_error(error: HTTPException) -> ResponseReturnValue:

@@ -118,7 +118,7 @@ def listing() -> Listing:
         rows = rows[:PAGE]
         last = rows[-1]
         older = asked.at(before=f"{(last.last_message_at - EPOCH) // timedelta(microseconds=1)}-{last.id}")
-    return Listing(asked, older, rows, waiting, mine, some is None, reader().scalars(_topics()).all(), etag)
+    return Listing(asked, older, rows, waiting, mine, not some, reader().scalars(_topics()).all(), etag)
 
 
 def here() -> str:
@@ -188,8 +188,7 @@ def _like(text: Any, words: int) -> list[ColumnElement[bool]]:
 @cache
 def _counts() -> Select[*tuple[Any, ...]]:
     """How many wait, how many are mine, and whether there is any conversation at all."""
-    some = select(Conversation.id).limit(1).scalar_subquery()
-    return select(_count(*FILTERS["new"]), _count(*FILTERS["mine"]), some)
+    return select(_count(*FILTERS["new"]), _count(*FILTERS["mine"]), exists(select(Conversation.id)))
 
 
 def _count(*where: ColumnElement[bool]) -> ColumnElement[int]:

@@ -70,7 +70,7 @@ page.addEventListener("keydown", (event) => {
   if ((key !== " " && key !== "Enter") || target.form?.id !== "answer" || target.name !== "text") return;
   const [word] = target.value.slice(0, target.selectionStart).match(/(?<!\S)\/\S+$/) ?? [];
   const options = [...(target.form.elements.canned?.options ?? [])];
-  const found = word && options.find((option) => option.value === word.slice(1));
+  const found = word && options.find((option) => option.value === word.slice(1).toLowerCase());
   if (!found) return;
   event.preventDefault();
   insert(target, target.selectionStart - word.length, target.selectionStart, found.dataset.text);
