@@ -11,7 +11,7 @@ UNCHOSEN = {
         *("app/bot", "requirements/bot.*", "tests/bot.*", "tests/test_bot*"),
         *("app/sandbox", "requirements/sandbox.*", "tests/sandbox.*", "tests/test_sandbox*"),
     ],
-    "reports": ["app/reports", "requirements/reports.*", "tests/reports.*", "tests/test_reports*"],
+    "reports": ["app/reports", "requirements/reports.*", "tests/reports.*", "tests/test_reports*", "prometheus"],
 }
 # what tools leave in the template's folder when somebody works on it in place
 LEAVINGS = [".*_cache", ".hypothesis", "**/__pycache__"]
