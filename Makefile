@@ -16,7 +16,7 @@ language := ru
 IN_DEMO = $(MAKE) --no-print-directory -C demo/$(DEMO) VENV="$(abspath $(VENV))" INSTALLED="$(abspath $(BIN))/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help python demo-project demo demo-docker demo-docker-down test lint format bench-scaffold bench-stack bench-bot chaos-bot pictures lock clean
+.PHONY: help python demo-project demo demo-docker demo-docker-down test lint format bench-scaffold bench-stack bench-bot bench-web load-web chaos-bot pictures lock clean
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} \
@@ -84,6 +84,12 @@ bench-reports: $(INSTALLED) ## Measure the reports of a year at up to 5 million 
 
 bench-bot: $(INSTALLED) ## Measure how fast the bot answers within VK's limits, against a plain loop
 	@$(BIN)/python benchmarks/bot.py
+
+bench-web: $(INSTALLED) ## Measure the inbox and its API with a million conversations, against FastAPI
+	@$(BIN)/python benchmarks/web.py
+
+load-web: $(INSTALLED) ## Let fifty operators work while 200 messages a second come in; DURATION=60 for a minute of it
+	@$(BIN)/python benchmarks/operators.py $(if $(DURATION),--duration $(DURATION))
 
 chaos-bot: $(INSTALLED) ## Let everything around the bot fail for ten minutes; count what is lost and doubled
 	@$(BIN)/python benchmarks/chaos.py $(if $(MINUTES),--minutes $(MINUTES))
