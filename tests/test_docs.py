@@ -34,17 +34,27 @@ def put(project: Path, where: str, code: str) -> None:
             file.write_text(changed)
 
 
-@pytest.mark.parametrize("name", ["dialog.md", "dialog.ru.md"])
-def test_the_dialogs_example_works(bake: Callable[..., Path], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "tests"),
+    [
+        ("dialog.md", ["tests/test_bot_booking.py", "tests/test_bot_dialog.py"]),
+        ("dialog.ru.md", ["tests/test_bot_booking.py", "tests/test_bot_dialog.py"]),
+        ("report.md", ["tests/test_reports_silence.py"]),
+    ],
+)
+def test_a_guides_example_works(bake: Callable[..., Path], name: str, tests: list[str]) -> None:
     project = bake()
     for where, code in blocks(DOCS / name):
         put(project, where, code)
-    example, story = "tests/test_bot_booking.py", "tests/test_bot_dialog.py"
-    done = run(BIN / "pytest", "--quiet", example, story, cwd=project)
+    done = run(BIN / "pytest", "--quiet", *tests, cwd=project)
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d+ passed", done.stdout)
     done = run("make", "lint", f"VENV={sys.prefix}", f"INSTALLED={sys.executable}", cwd=project)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def test_the_report_is_the_same_in_both_languages() -> None:
+    assert blocks(DOCS / "report.md") == blocks(DOCS / "report.ru.md")
 
 
 def test_the_guides_say_the_same_in_both_languages() -> None:
