@@ -88,6 +88,7 @@ def heat(table: Table) -> Drawing:
         for day, row in zip(days, table.rows, strict=True)
         for place, column in enumerate(hours)
     ]
+    most = max((row["count"] for row in rows if isinstance(row["count"], int)), default=0)
     chart = (
         alt.Chart(alt.InlineData(values=rows))
         .mark_rect()
@@ -96,7 +97,7 @@ def heat(table: Table) -> Drawing:
                 "hour:O", title=None, sort=[column.title for column in hours], axis=alt.Axis(labelAngle=0, labelOverlap=True)
             ),
             y=alt.Y("day:O", title=None, sort=days),
-            color=alt.Color("count:Q", title=None, scale=alt.Scale(scheme="blues", domainMin=0), legend=None),
+            color=alt.Color("count:Q", title=None, scale=alt.Scale(scheme="blues", domain=[0, max(most, 1)]), legend=None),
             tooltip=_tooltip(day=gettext("Weekday"), hour=gettext("Hour"), text=gettext("Messages")),
         )
     )

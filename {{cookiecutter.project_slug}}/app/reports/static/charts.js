@@ -12,7 +12,7 @@ function look(place) {
   };
 }
 
-async function draw(place) {
+async function draw(place, tries = 3) {
   try {
     await vegaEmbed(place, place.dataset.spec, {
       ast: true, // no eval, which the content security policy forbids
@@ -23,12 +23,16 @@ async function draw(place) {
       config: look(place),
     });
   } catch (error) {
-    place.textContent = place.dataset.failed;
+    if (tries > 1) {
+      setTimeout(draw, 1000, place, tries - 1); // the network may be back in a second
+    } else {
+      place.textContent = place.dataset.failed;
+    }
   }
 }
 
 function drawAll() {
-  document.querySelectorAll("[data-spec]").forEach(draw);
+  document.querySelectorAll("[data-spec]").forEach((place) => draw(place));
 }
 
 drawAll();
