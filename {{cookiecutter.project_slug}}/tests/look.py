@@ -5,14 +5,14 @@ from pathlib import Path
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it says nothing of types
 from playwright.sync_api import Page
 
-ARTEFACTS = Path(__file__).parent / "artifacts"
+ARTIFACTS = Path(__file__).parent / "artifacts"
 GRAVE = ("serious", "critical")
 
 
 def keep(page: Page, name: str) -> None:
     """Keep a picture of the page, to be looked at after the tests: `tests/artifacts/NAME.png`."""
-    ARTEFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTEFACTS / f"{name}.png", animations="disabled")
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / f"{name}.png", animations="disabled")
 
 
 def assert_accessible(page: Page) -> None:

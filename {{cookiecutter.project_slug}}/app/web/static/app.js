@@ -94,7 +94,7 @@ const keys = {
 page.addEventListener("keydown", (event) => {
   const { ctrlKey, metaKey, altKey, code, key, target } = event;
   if ((ctrlKey || metaKey) && key === "Enter" && target.form?.dataset.draft) target.form.requestSubmit();
-  else if (key === "Escape") document.querySelector("#head .back")?.click();
+  else if (key === "Escape" && !target.matches("input, select")) document.querySelector("#head .back")?.click();
   else if (altKey && code in keys && document.getElementById("inbox")) {
     event.preventDefault();
     keys[code]();
