@@ -7,12 +7,13 @@ from contextlib import contextmanager
 import pytest
 from flask import Flask
 from playwright.sync_api import Browser, Page, expect
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
 from app.reports import readings, schedule
 from app.settings import Settings
-from app.storage.models import now
+from app.storage.models import Audit, now
 from app.web import create_app as create_web
 from tests import look
 from tests.conftest import on_sqlite
@@ -92,6 +93,10 @@ def test_files_and_a_schedule(browser: Browser, settings: Settings, desk: tuple[
     expect(page.locator("#subscriptions tbody tr")).to_have_count(1)
     page.close()
     assert not complaints
+    with Session(engine) as session:
+        deeds = session.execute(select(Audit.target, Audit.details).where(Audit.action == "report.order")).all()
+    assert [row.target for row in deeds] == ["reports/exports", "reports/schedule"]
+    assert deeds[0].details["form"]["kind"] == "messages.csv"
 
 
 def look_at(page: Page, name: str) -> None:

@@ -12,7 +12,9 @@ from flask_wtf.csrf import generate_csrf
 from markupsafe import Markup
 
 from app.settings import Settings
+from app.web.audit import audit
 from app.web.auth import me
+from app.web.database import writer
 
 log = structlog.get_logger()
 TIMEOUT = (3, 60)  # seconds to connect, and between two pieces of the answer: a large document takes a while to begin
@@ -44,7 +46,8 @@ def blueprint(settings: Settings) -> Blueprint:
         if etag := request.headers.get("If-None-Match"):
             headers["If-None-Match"] = etag
         url = f"{service}/{quote(path)}?{request.query_string.decode()}".rstrip("?")
-        fields = list(request.form.items(multi=True)) if request.method == "POST" else None
+        posted = request.method == "POST"
+        fields = [field for field in request.form.items(multi=True) if field[0] != "csrf_token"] if posted else None
         try:
             answer = requests.request(
                 request.method, url, data=fields, headers=headers, timeout=TIMEOUT, stream=True, allow_redirects=False
@@ -55,8 +58,11 @@ def blueprint(settings: Settings) -> Blueprint:
             log.warning("the reports do not answer", reason=type(error).__name__, url=service)
             abort(502)
         _refuse_trouble(answer)
+        if posted:
+            with writer() as session:
+                audit(session, "report.order", f"reports/{path}"[:200], form=dict(fields or ()))
         headers = {name: answer.headers[name] for name in PASSED if name in answer.headers}
-        if fields is not None and (onwards := answer.headers.get("Location", "")).startswith("/reports/"):
+        if posted and (onwards := answer.headers.get("Location", "")).startswith("/reports/"):
             headers["Location"] = onwards
         response = Response(answer.iter_content(PIECE), answer.status_code, headers)
         response.call_on_close(answer.close)

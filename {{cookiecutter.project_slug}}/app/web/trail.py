@@ -43,6 +43,7 @@ ACTIONS = {
     "conversation.topic": lazy_gettext("named the topic of a conversation"),
     "conversation.close": lazy_gettext("closed a conversation"),
     "conversation.send_again": lazy_gettext("sent an answer again"),
+    "report.order": lazy_gettext("ordered an export, or changed the reports' schedule"),
     "connect.ask": lazy_gettext("asked VK how it is set up"),
 }
 
