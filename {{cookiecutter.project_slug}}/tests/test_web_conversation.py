@@ -246,7 +246,7 @@ def test_what_may_not_be_sent_is_refused_by_its_content(client: FlaskClient, eng
         assert (response.status_code, f"{name} cannot be sent" in response.text) == (400, True), name
     assert send(client, number, *[("a.txt", b"x")] * (files.COUNT_LIMIT + 1)).status_code == 400
     large = send(client, number, ("a.txt", b"x" * (files.SIZE_LIMIT + 1)))
-    assert (large.status_code, "larger than 10 MB" in large.text) == (400, True)
+    assert (large.status_code, "larger than 5 MB" in large.text) == (400, True)
     assert send(client, number, ("a.txt", b"x" * files.REQUEST_LIMIT)).status_code == 413
     with Session(engine) as session:
         assert session.scalar(select(File.id)) is None

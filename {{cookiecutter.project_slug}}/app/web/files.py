@@ -22,8 +22,9 @@ from app.web.database import reader
 blueprint = Blueprint("files", __name__)
 
 COUNT_LIMIT = 10  # files of one answer
-SIZE_LIMIT = 10 * 1024 * 1024  # bytes of one file
-REQUEST_LIMIT = 32 * 1024 * 1024
+# in bytes. A file goes through the memory of web and bot a few times over, as itself and as JSON, and both have little of it
+SIZE_LIMIT = 5 * 1024 * 1024
+REQUEST_LIMIT = 12 * 1024 * 1024
 NAME_LIMIT = 200
 TAKES_FILES = "conversation.answer"
 
