@@ -255,6 +255,16 @@ def operators(engine: Engine) -> None:
         session.add_all(Operator(login=f"o{n}", name=f"O{n}", password_hash="", role=Role.OPERATOR) for n in range(2))
 
 
+@on_sqlite
+@pytest.mark.usefixtures("operators")
+def test_after_every_change_the_sums_are_right(engine: Engine) -> None:
+    writer = Writer(engine, 7)
+    writer.run(30)
+    for _ in range(40):
+        writer.run(1)
+        check(engine, KATHMANDU)
+
+
 KEEP = "import sys; from app.reports import rollup; from app.storage.engine import make_engine; from sqlalchemy import make_url; \
 from zoneinfo import ZoneInfo; rollup.PAUSE = 0.05; print('begun', flush=True); \
 rollup.keep(make_engine(make_url(sys.argv[1])), ZoneInfo(sys.argv[2]))"
