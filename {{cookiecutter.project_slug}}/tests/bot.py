@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from random import randrange
+from typing import Any, ClassVar
 
 import requests
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
@@ -17,24 +19,36 @@ from app.bot.loops import Bot, Pulse, start
 from app.sandbox import create_app
 from app.settings import Settings
 from app.storage.engine import make_engine
+from app.storage.wake import Channel, wake
 from tests.conftest import make_settings
 
 
 class Sandbox:
     """The real sandbox on a free port, and what people do in it."""
 
+    by_url: ClassVar[dict[str | None, "Sandbox"]] = {}
+
     def __init__(self, folder: Path) -> None:
         self.app = create_app(make_settings(data_dir=folder))
         self._server = make_server("127.0.0.1", 0, self.app, threaded=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=[0.01], daemon=True).start()
+        self.by_url[self.url] = self
 
     @property
     def parts(self) -> Any:
         """What it is made of, to do to it what its control API cannot."""
         return self.app.extensions["sandbox"]
 
+    @contextmanager
+    def answering_at_once(self) -> Iterator[None]:
+        """No long poll waits meanwhile."""
+        self.parts.news.end()
+        yield
+        self.parts.news.over = False
+
     def close(self) -> None:
+        del self.by_url[self.url]
         self.parts.stop()
         self._server.shutdown()
         self._server.server_close()
@@ -83,7 +97,19 @@ def running(settings: Settings, *names: str) -> Iterator[Bot]:
         yield bot
     finally:
         bot.stop.set()
-        for thread in threads:
-            thread.join(30)
+        sandbox = Sandbox.by_url.get(settings.vk_api_url)
+        with sandbox.answering_at_once() if sandbox else nullcontext():
+            _wake_all(bot.engine)
+            for thread in threads:
+                thread.join(30)
         bot.engine.dispose()
         assert not any(thread.is_alive() for thread in threads)
+
+
+def _wake_all(engine: Engine) -> None:
+    """Let the loops that wait for news look round, so that no test waits for them."""
+    with suppress(SQLAlchemyError), Session(engine) as session, session.begin():
+        if engine.dialect.name == "sqlite":
+            session.execute(text(f"PRAGMA user_version = {randrange(2**31)}"))  # noqa: S311 - nobody's number, and news to SQLite
+        for channel in Channel:
+            wake(session, channel)

@@ -11,6 +11,7 @@ import requests
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
+from app.bot import deliver as deliver_room
 from app.bot import loops
 from app.bot import receive as receive_room
 from app.bot import vk as vk_room
@@ -35,7 +36,9 @@ def bot_settings(settings: Settings, sandbox: Sandbox, monkeypatch: pytest.Monke
     # a poll that is under way cannot be stopped, and no test should wait for VK's own times
     monkeypatch.setattr(receive_room, "POLL_WAIT", 1)
     monkeypatch.setattr(loops, "HEARTBEAT", 0.5)
-    monkeypatch.setattr(loops, "LONGEST_PAUSE", 1.0)
+    monkeypatch.setattr(loops, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(loops, "LONGEST_PAUSE", 0.4)
+    monkeypatch.setattr(deliver_room, "SOON", 0.1)
     return settings.model_copy(update={"vk_api_url": sandbox.url})
 
 
@@ -62,9 +65,9 @@ class Talk:
         return all(len(self.sandbox.answers(person)) >= self.asked for person in self.people if person not in but)
 
     def check(self, bot_engine: Engine, *but: int) -> None:
-        """Everybody has every answer once and in order, after a while in which more could come."""
+        """Everybody has every answer once and in order, when nothing more can come."""
         wait_for(lambda: self.is_answered(*but))
-        wait_for(lambda: not under_way(bot_engine))
+        wait_for(lambda: len(all_of(bot_engine, Delivery)) >= self.asked * len(self.people) and not under_way(bot_engine))
         for person in self.people:
             if person not in but:
                 assert self.sandbox.answers(person) == self.expected
@@ -163,7 +166,8 @@ def test_a_call_that_hangs(bot_settings: Settings, sandbox: Sandbox, monkeypatch
 
 
 @on_sqlite
-def test_a_long_poll_that_hangs(bot_settings: Settings, sandbox: Sandbox) -> None:
+def test_a_long_poll_that_hangs(bot_settings: Settings, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vk_room, "POLL_LATE", 1)
     talk = Talk(sandbox)
     with running(bot_settings) as bot:
         talk.go_on()
@@ -303,7 +307,7 @@ def test_a_community_that_is_set_up_wrong_and_put_right(bot_settings: Settings, 
         talk.check(bot.engine)
         sandbox.post("settings", **wrong)
         talk.go_on(2)
-        time.sleep(1.5)
+        time.sleep(0.5)
         sandbox.post("settings", **{name: before[name] for name in wrong})
         talk.go_on(1)
         wait_for(lambda: hurry(bot.engine) or talk.is_answered())

@@ -35,6 +35,7 @@ SENT = (
 UNSEEN = {"synchronize_session": False}  # the rows in Python's memory are not looked at again
 AHEAD = 0.1  # seconds before its turn at which a batch is claimed, at the earliest
 LEASE = timedelta(seconds=20)  # longer than a call may take; then another worker takes a dead one's rows over
+SOON, LATER = 1.0, 60.0  # seconds before the second try: after a mishap, and when VK wants to be left alone
 REPEATABLE = timedelta(minutes=55)  # VK remembers a random_id for an hour
 
 
@@ -196,12 +197,12 @@ def settle(row: Delivery, error: VkError, at: datetime) -> None:
         case Fault.PEER | Fault.OURS:
             row.state, row.error, row.error_code = DeliveryState.FAILED, str(error), error.code
         case Fault.RETRY:
-            postpone(row, error, at, _growing(1, row.attempts))
+            postpone(row, error, at, _growing(SOON, row.attempts))
         case Fault.SLOW | Fault.TOKEN:  # others went through with this token, so it is something about this message
-            postpone(row, error, at, _growing(60, row.attempts))
+            postpone(row, error, at, _growing(LATER, row.attempts))
 
 
-def _growing(first: int, attempts: int) -> timedelta:
+def _growing(first: float, attempts: int) -> timedelta:
     """`first` seconds, twice as many after each attempt, up to ten minutes, and never the same for all."""
     longest = min(first * 2 ** min(attempts - 1, 10), 600)
     return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311

@@ -23,6 +23,7 @@ API_VERSION = "5.199"
 API_HOST = "https://api.vk.ru"  # vk_api has it written into its code
 CALLS, WINDOW = 20, 1.02  # calls in so many seconds; VK counts them in one, and some catch up with others on the way
 TIMEOUT = (3.05, 15)  # seconds to connect, and between two bytes of an answer
+POLL_LATE = 10  # seconds after its wait within which a poll has to be answered
 
 
 class Fault(StrEnum):
@@ -162,7 +163,7 @@ class Vk:
         """What the long poll says within `wait` seconds: `{"ts", "updates"}` or `{"failed"}`. Raises `VkError`."""
         values = {"act": "a_check", "key": key, "ts": ts, "wait": str(wait)}
         try:
-            response = self._session.get(server, params=values, timeout=(TIMEOUT[0], wait + 10))
+            response = self._session.get(server, params=values, timeout=(TIMEOUT[0], wait + POLL_LATE))
             response.raise_for_status()
             answer = response.json()
         except (requests.RequestException, ValueError) as error:
