@@ -187,6 +187,29 @@ def test_the_rest_of_the_desk(call: Call, engine: Engine) -> None:
 
 
 @on_sqlite
+def test_operators_are_added_changed_and_let_go(call: Call, app: Flask, engine: Engine) -> None:
+    new = {"login": "ivan", "name": "Иван", "role": "manager", "vk_id": 5}
+    added = call("POST", "/operators", json=new)
+    assert added.status_code == 201
+    assert app.test_client().get(added.json["address"]).status_code == 200
+    refused(call("POST", "/operators", json=new), 409)
+    refused(call("POST", "/operators", json={"login": "a b", "name": "x"}), 422, "login")
+    one = f"/operators/{added.json['id']}"
+    assert call("PATCH", one, json={"role": "operator", "vk_id": None}).json["role"] == "operator"
+    assert (call("GET", one).json["name"], call("GET", one).json["vk_id"]) == ("Иван", None)
+    call("PATCH", "/conversations/1", json={"assignee_id": added.json["id"]})
+    assert call("PATCH", one, json={"active": False}).json["active"] is False
+    assert call("GET", "/conversations/1").json["assignee_id"] is None
+    refused(call("POST", f"{one}/invitation"), 400)
+    assert call("PATCH", one, json={"active": True}).json["active"] is True
+    assert call("POST", f"{one}/invitation").json["address"] != added.json["address"]
+    assert app.test_client().get(added.json["address"]).status_code == 410
+    for change in ({"role": "operator"}, {"active": False}):
+        refused(call("PATCH", "/operators/1", json=change), 409, "last admin")
+    refused(call("PATCH", "/operators/999999", json={}), 404)
+
+
+@on_sqlite
 def test_a_token_does_no_more_than_its_scopes_and_its_operators_role(app: Flask, engine: Engine) -> None:
     client = app.test_client()
     with Session(engine) as session, session.begin():

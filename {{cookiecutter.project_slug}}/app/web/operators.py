@@ -1,6 +1,7 @@
 """Who may sign in, and as what. Nobody is ever deleted: their answers and what they did stay theirs."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, abort, flash, redirect, render_template
@@ -30,7 +31,7 @@ ROLES = {
 }
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """What was asked for cannot be; the text is for the operator."""
 
 
@@ -45,12 +46,8 @@ def add() -> ResponseReturnValue:
     """Add somebody. The answer shows the invitation, once."""
     try:
         with writer() as session:
-            operator = Operator(login=_login(), session_version=0, **_asked())
-            passwords.forget_password(operator)
-            session.add(operator)
-            invitation = passwords.invite(session, operator)
-            audit(session, "operator.add", f"operator {operator.id}", login=operator.login, role=operator.role)
-    except _Refused as refusal:
+            _operator, invitation = add_one(session, _login(), _asked())
+    except Refused as refusal:
         return _page(problem=str(refusal)), 400
     except IntegrityError:
         return _page(problem=gettext("Somebody has this login or this VK id already.")), 409
@@ -68,15 +65,8 @@ def change(operator_id: int) -> ResponseReturnValue:
     """Name, role, VK id and language."""
     try:
         with writer() as session:
-            operator, asked = _locked(session, operator_id), _asked()
-            if asked["role"] != Role.ADMIN:
-                _keep_an_admin(session, operator)
-            changed = {name: value for name, value in asked.items() if getattr(operator, name) != value}
-            for name, value in changed.items():
-                setattr(operator, name, value)
-            if changed:
-                audit(session, "operator.change", f"operator {operator_id}", **changed)
-    except _Refused as refusal:
+            change_one(session, operator_id, _asked())
+    except Refused as refusal:
         return _one(operator_id, problem=str(refusal)), 400
     except IntegrityError:
         return _one(operator_id, problem=gettext("Somebody has this login or this VK id already.")), 409
@@ -87,15 +77,8 @@ def change(operator_id: int) -> ResponseReturnValue:
 @blueprint.post(f"{ONE}/invite")
 def invite(operator_id: int) -> ResponseReturnValue:
     """A new invitation, shown once, in place of the password. Their sessions end."""
-    if operator_id == me().id:
-        abort(400, gettext("Change your own password on your account's page."))
     with writer() as session:
-        operator = _locked(session, operator_id)
-        if not operator.active:
-            abort(400)
-        passwords.forget_password(operator)
-        invitation = passwords.invite(session, operator)
-        audit(session, "password.reset", f"operator {operator_id}")
+        invitation = invite_one(session, operator_id)
     return _one(operator_id, invitation=invitation)
 
 
@@ -104,15 +87,8 @@ def deactivate(operator_id: int) -> ResponseReturnValue:
     """They may not sign in any more, and all their sessions end. What they had in hand is for the others."""
     try:
         with writer() as session:
-            operator = _locked(session, operator_id)
-            _keep_an_admin(session, operator)
-            operator.active = False
-            operator.session_version += 1
-            in_hand = update(Conversation).where(Conversation.assignee_id == operator_id)
-            session.execute(in_hand.where(Conversation.status == ConversationStatus.OPEN).values(assignee_id=None))
-            wake(session, Channel.INBOX)
-            audit(session, "operator.deactivate", f"operator {operator_id}")
-    except _Refused as refusal:
+            deactivate_one(session, operator_id)
+    except Refused as refusal:
         return _one(operator_id, problem=str(refusal)), 400
     return redirect(f"/operators/{operator_id}", 303)
 
@@ -121,9 +97,60 @@ def deactivate(operator_id: int) -> ResponseReturnValue:
 def activate(operator_id: int) -> ResponseReturnValue:
     """They may sign in again, with the password they had."""
     with writer() as session:
-        _locked(session, operator_id).active = True
-        audit(session, "operator.activate", f"operator {operator_id}")
+        activate_one(session, operator_id)
     return redirect(f"/operators/{operator_id}", 303)
+
+
+def add_one(session: Session, login: str, values: Mapping[str, Any]) -> tuple[Operator, str]:
+    """Add an operator; the other one is the invitation. Raises `IntegrityError` when the login or the VK id is taken."""
+    operator = Operator(login=login, session_version=0, **values)
+    passwords.forget_password(operator)
+    session.add(operator)
+    invitation = passwords.invite(session, operator)
+    audit(session, "operator.add", f"operator {operator.id}", login=operator.login, role=operator.role)
+    return operator, invitation
+
+
+def change_one(session: Session, operator_id: int, values: Mapping[str, Any]) -> None:
+    """Set these columns. Raises `Refused` when no admin would be left."""
+    operator = _locked(session, operator_id)
+    if values.get("role", Role.ADMIN) != Role.ADMIN:
+        _keep_an_admin(session, operator)
+    changed = {name: value for name, value in values.items() if getattr(operator, name) != value}
+    for name, value in changed.items():
+        setattr(operator, name, value)
+    if changed:
+        audit(session, "operator.change", f"operator {operator_id}", **changed)
+
+
+def invite_one(session: Session, operator_id: int) -> str:
+    """An invitation in place of the password; 400 for oneself, and for somebody who may not sign in."""
+    if operator_id == me().id:
+        abort(400, gettext("Change your own password on your account's page."))
+    operator = _locked(session, operator_id)
+    if not operator.active:
+        abort(400)
+    passwords.forget_password(operator)
+    audit(session, "password.reset", f"operator {operator_id}")
+    return passwords.invite(session, operator)
+
+
+def deactivate_one(session: Session, operator_id: int) -> None:
+    """End their sessions and give what they had in hand to the others. Raises `Refused` when no admin would be left."""
+    operator = _locked(session, operator_id)
+    _keep_an_admin(session, operator)
+    operator.active = False
+    operator.session_version += 1
+    in_hand = update(Conversation).where(Conversation.assignee_id == operator_id)
+    session.execute(in_hand.where(Conversation.status == ConversationStatus.OPEN).values(assignee_id=None))
+    wake(session, Channel.INBOX)
+    audit(session, "operator.deactivate", f"operator {operator_id}")
+
+
+def activate_one(session: Session, operator_id: int) -> None:
+    """Let them sign in again."""
+    _locked(session, operator_id).active = True
+    audit(session, "operator.activate", f"operator {operator_id}")
 
 
 def _page(**more: Any) -> str:
@@ -137,19 +164,19 @@ def _one(operator_id: int, **more: Any) -> str:
 
 
 def _login() -> str:
-    """The new login. Raises `_Refused`."""
+    """The new login. Raises `Refused`."""
     if not LOGIN.fullmatch(field("login")):
-        raise _Refused(gettext("A login has 1 to 100 Latin letters, digits, and . _ @ -"))
+        raise Refused(gettext("A login has 1 to 100 Latin letters, digits, and . _ @ -"))
     return field("login")
 
 
 def _asked() -> dict[str, Any]:
-    """What the form says of an operator. Raises `_Refused`."""
+    """What the form says of an operator. Raises `Refused`."""
     name, vk_id = field("name"), VK_ID.fullmatch(field("vk_id"))
     if not 0 < len(name) <= NAME_LIMIT:
-        raise _Refused(gettext("A name has 1 to %(most)s characters.", most=NAME_LIMIT))
+        raise Refused(gettext("A name has 1 to %(most)s characters.", most=NAME_LIMIT))
     if field("vk_id") and vk_id is None:
-        raise _Refused(gettext("A VK id is a number, as in vk.com/id123."))
+        raise Refused(gettext("A VK id is a number, as in vk.com/id123."))
     if field("role") not in list(Role):
         abort(400)
     return {
@@ -168,7 +195,7 @@ def _locked(session: Session, operator_id: int) -> Operator:
 
 
 def _keep_an_admin(session: Session, operator: Operator) -> None:
-    """Raise `_Refused` when `operator`, held by `_locked`, is the last one who may manage the others."""
+    """Raise `Refused` when `operator`, held by `_locked`, is the last one who may manage the others."""
     admins = session.scalars(select(Operator.id).where(Operator.role == Role.ADMIN, Operator.active)).all()
     if list(admins) == [operator.id]:
-        raise _Refused(gettext("This is the last admin: make somebody else an admin first."))
+        raise Refused(gettext("This is the last admin: make somebody else an admin first."))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import g
+from msgspec import UNSET
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -12,10 +13,24 @@ from app.storage import models
 from app.storage.inbox import run_again
 from app.storage.models import EventState, now
 from app.storage.tokens import Scope
-from app.web import events, inbox, people, status, trail
+from app.web import events, inbox, operators, people, status, trail
 from app.web.api import shapes
 from app.web.api.operation import missing, operation, refuse
-from app.web.api.shapes import Before, Canned, CannedAnswer, Colleague, Deed, Done, Health, Light, Me, Operator, Page, Person
+from app.web.api.shapes import (
+    Before,
+    Canned,
+    CannedAnswer,
+    Colleague,
+    Deed,
+    Done,
+    Health,
+    Invitation,
+    Light,
+    Me,
+    Operator,
+    Page,
+    Person,
+)
 from app.web.audit import audit
 from app.web.auth import me
 from app.web.inbox import PAGE
@@ -113,6 +128,43 @@ def get_operator(session: Session, operator_id: int) -> Operator:
     """One operator."""
     row = session.execute(OPERATORS.where(models.Operator.id == operator_id)).one_or_none()
     return Operator(*row) if row else missing("operator", operator_id)
+
+
+@operation("post", "/operators", Scope.MANAGE, page="operators.add", status=201)
+def add_operator(session: Session, body: shapes.NewOperator) -> Invitation:
+    """Add an operator, who chooses a password at the address that this gives."""
+    values = {"name": body.name.strip(), "role": body.role, "vk_id": body.vk_id, "language": body.language}
+    try:
+        operator, address = operators.add_one(session, body.login, values)
+    except IntegrityError:
+        refuse(409, "somebody has this login or this VK id already")
+    return Invitation(operator.id, address)
+
+
+@operation("patch", f"/operators/{NUMBER}:operator_id>", Scope.MANAGE, page="operators.change")
+def change_operator(session: Session, operator_id: int, body: shapes.OperatorChange) -> Operator:
+    """Change an operator. What is not named stays as it is; whose `active` becomes false is signed out everywhere."""
+    get_operator(session, operator_id)
+    values = {name: value for name in ("name", "role", "vk_id", "language") if (value := getattr(body, name)) is not UNSET}
+    try:
+        operators.change_one(session, operator_id, values)
+        if body.active is True:
+            operators.activate_one(session, operator_id)
+        if body.active is False:
+            operators.deactivate_one(session, operator_id)
+        session.flush()
+    except operators.Refused as refusal:
+        refuse(409, str(refusal))
+    except IntegrityError:
+        refuse(409, "somebody has this VK id already")
+    return get_operator(session, operator_id)
+
+
+@operation("post", f"/operators/{NUMBER}:operator_id>/invitation", Scope.MANAGE, page="operators.invite", status=201)
+def invite_operator(session: Session, operator_id: int) -> Invitation:
+    """A new invitation in place of the operator's password. Their sessions end."""
+    get_operator(session, operator_id)
+    return Invitation(operator_id, operators.invite_one(session, operator_id))
 
 
 @operation("get", "/events", Scope.READ, page="events.page")

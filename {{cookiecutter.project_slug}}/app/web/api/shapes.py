@@ -1,13 +1,14 @@
 """What goes over the API and what comes in. The fields of an answer stand in the order of the columns that fill them."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.storage.models import Author, ConversationStatus, Direction, Role
 from app.web.deeds import ANSWER_LIMIT, TOPIC_LIMIT
+from app.web.form import NAME_LIMIT
+from app.web.operators import LOGIN
 
 T = TypeVar("T")
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot keep one
@@ -111,6 +112,13 @@ class Operator(Struct):
     language: str | None
     active: bool
     created_at: datetime
+
+
+class Invitation(Struct):
+    """An address at which the operator `id` chooses a password: it works once, and for three days."""
+
+    id: int
+    address: str
 
 
 class SetAside(Struct):
@@ -227,5 +235,25 @@ class Canned(Struct, forbid_unknown_fields=True):
     text: Annotated[str, Meta(min_length=1, max_length=4000, pattern=SOMETHING)]
 
 
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """No more need be said."""
+Name = Annotated[str, Meta(max_length=NAME_LIMIT, pattern=SOMETHING)]
+Language = Literal["ru", "en"]
+
+
+class NewOperator(Struct, forbid_unknown_fields=True):
+    """Who is to be let in, and as what. `vk_id` is who they are in the operators' chat."""
+
+    login: Annotated[str, Meta(pattern=f"^{LOGIN.pattern}$")]
+    name: Name
+    role: Role = Role.OPERATOR
+    vk_id: Number | None = None
+    language: Language | None = None
+
+
+class OperatorChange(Struct, forbid_unknown_fields=True):
+    """What is to be otherwise. `active`: whether they may sign in."""
+
+    name: Name | UnsetType = UNSET
+    role: Role | UnsetType = UNSET
+    vk_id: Number | UnsetType | None = UNSET
+    language: Language | UnsetType | None = UNSET
+    active: bool | UnsetType = UNSET
