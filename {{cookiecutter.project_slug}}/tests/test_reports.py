@@ -429,6 +429,21 @@ def test_it_starts_and_ends_as_a_process(tmp_path: Path, script: Path, sqlite_te
         assert service.wait(20) == 0
 
 
+def test_a_command_counts_everything_anew_and_shows_how_far_it_is(tmp_path: Path, sqlite_template: Path) -> None:
+    file = shutil.copy(sqlite_template, tmp_path / "desk.db")
+    engine = make_engine(make_url(f"sqlite:///{file}"))
+    write(engine, [(1, Author.PERSON, now() - timedelta(days=4))])
+    command = [sys.executable, "-m", "app.reports", "rebuild"]
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1]), "DATABASE_URL": f"sqlite:///{file}"}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True)
+    assert re.search(r"^48 of 9[78] hours$", done.stderr, re.MULTILINE)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT sum(n) FROM figure WHERE metric = 'in'")) == 3  # an hour, a day and a week
+    engine.dispose()
+    done = subprocess.run([*command, "twice"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, "usage" in done.stderr) == (1, True)
+
+
 def test_it_can_be_stopped_while_it_makes_the_script(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "reports"
     with process(tmp_path, token=TOKEN) as service:
