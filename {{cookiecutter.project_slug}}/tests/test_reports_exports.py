@@ -33,6 +33,8 @@ from app.storage.models import (
     Role,
     now,
 )
+from app.storage.pictures import order_picture
+from app.storage.wake import Channel, Waiter
 from tests.conftest import on_sqlite
 from tests.histories import believable
 from tests.reports import Works, do_all, service
@@ -282,6 +284,10 @@ def test_the_reports_role_is_enough_for_all_of_it(settings: Settings, engine: En
     with these.speaking("ru"):
         alerts.check(these.engine, role, NOON)
     work.sign_of_life(these)
+    with Waiter(these.engine, Channel.REPORTS) as waiter, Session(engine) as session, session.begin():
+        assert order_picture(session, 2000000001, NOON.date(), NOON.date())
+        session.commit()
+        waiter.wait(60)  # it is called: the test would take a minute
     do_all(these)
     work.clean(these, now())
     with Session(engine) as session:

@@ -1,15 +1,11 @@
 """Ordering, fetching and scheduling in a real browser, through web."""
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-from flask import Flask
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
-from werkzeug.serving import make_server
 
 from app.reports import readings, schedule
 from app.settings import Settings
@@ -19,17 +15,7 @@ from tests import look
 from tests.conftest import on_sqlite
 from tests.histories import believable
 from tests.reports import Works, do_all, service
-
-
-@contextmanager
-def served(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+from tests.test_reports_browser import served
 
 
 @pytest.fixture
