@@ -224,7 +224,7 @@ def _from_zero(highest: float) -> alt.Scale:
 
 def _colours(colours: dict[str, str], field: str) -> alt.Color:
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
-    return alt.Color(field, scale=scale, legend=alt.Legend(title=None, orient="top"))
+    return alt.Color(field, scale=scale, legend=alt.Legend(title=None, orient="top", columns=3 if len(colours) > 4 else 0))
 
 
 def _tooltip(**titles: str) -> list[alt.Tooltip]:

@@ -16,7 +16,7 @@ def waits(connection: Connection, state: State, metric: str, *, target: float, c
     summary = nothing
     if median is not None and p90 is not None:
         summary = gettext(
-            "Half took up to %(median)s, nine in ten up to %(p90)s; no more than %(target)s took %(share)s of %(count)s.",
+            "Half took %(median)s or less, nine in ten %(p90)s or less; within %(target)s: %(share)s of %(count)s.",
             count=format_decimal(total.count),
             median=duration(median),
             p90=duration(p90),
