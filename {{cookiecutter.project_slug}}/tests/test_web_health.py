@@ -34,7 +34,7 @@ from app.storage.models import (
 from app.storage.wake import Channel, Waiter
 from app.web import create_app
 from app.web.status import CURES, TOKEN
-from tests.conftest import make_settings
+from tests.conftest import make_settings, on_sqlite
 from tests.test_web import add_conversation, app, as_role, client, etag, post, signed_in
 
 __all__ = ["app", "client"]  # the same fixtures
@@ -276,6 +276,7 @@ def test_prometheus_reads_what_the_health_page_shows(app: Flask, engine: Engine,
     assert [line for line in unready.text.splitlines() if line[0] != "#"] == ["desk_ready 0.0"]
 
 
+@on_sqlite
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer wrong", "Bearer wröng", "Basic {}", "{}"])
 def test_the_figures_are_nobody_elses(client: FlaskClient, settings: Settings, given: str) -> None:
     headers = {"Authorization": given.format(settings.secret("metrics_token"))}
@@ -291,11 +292,13 @@ def check(name: str, *, right: bool) -> dict[str, Any]:
     return {"name": name, "right": right, **said, "ru": {"text": f"«{name}»", "cure": None if right else "Включите"}}
 
 
+@on_sqlite
 def test_without_a_bot_there_is_nothing_to_connect(client: FlaskClient) -> None:
     assert client.get("/connect").status_code == 404
     assert "/connect" not in client.get("/account").text
 
 
+@on_sqlite
 def test_what_the_bot_found_is_shown_with_its_cures_and_asked_for_again(client: FlaskClient, engine: Engine) -> None:
     with Session(engine) as session, session.begin():
         found = [check("key", right=True), check("messages", right=False)]
