@@ -130,18 +130,18 @@ def test_conversations_in_a_time_zone(reports: FlaskClient, engine: Engine) -> N
     talk(engine, ["раз", "два"])
     number = order(reports, "conversations.csv")
     head, row = csv.reader(io.StringIO(fetched(reports, number).decode("utf-8-sig")))
-    assert dict(zip(head, row, strict=True)) | {"Начато": ""} == {
-        "Обращение": "1",
+    assert dict(zip(head, row, strict=True)) | {"Начат": ""} == {
+        "Диалог": "1",
         "Номер VK": "7",
         "Кто": "'=Анна Ким",
         "Тема": "Заказ",
         "Состояние": "Бот",
         "Оператор": "",
         "Сообщения за период": "2",
-        "Начато": "",
+        "Начат": "",
         "Последнее сообщение за период": "2026-11-24 12:00:01",
-        "Передано операторам": "",
-        "Закрыто": "",
+        "Передан операторам": "",
+        "Закрыт": "",
     }
 
 
