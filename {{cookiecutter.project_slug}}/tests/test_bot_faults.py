@@ -35,6 +35,7 @@ OURS = [100, 911, 912, 913, 914, 12345]
 def bot_settings(settings: Settings, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Settings:
     # a poll that is under way cannot be stopped, and no test should wait for VK's own times
     monkeypatch.setattr(receive_room, "POLL_WAIT", 1)
+    monkeypatch.setattr(receive_room, "STANDBY", 1.0)
     monkeypatch.setattr(loops, "HEARTBEAT", 0.5)
     monkeypatch.setattr(loops, "FIRST_PAUSE", 0.1)
     monkeypatch.setattr(loops, "LONGEST_PAUSE", 0.4)

@@ -48,6 +48,7 @@ PROJECT = Path(__file__).parent.parent
 def bot_settings(settings: Settings, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Settings:
     # a poll that is under way cannot be stopped, and no test should wait 25 seconds for its end
     monkeypatch.setattr(receive_room, "POLL_WAIT", 1)
+    monkeypatch.setattr(receive_room, "STANDBY", 1.0)
     monkeypatch.setattr(loops, "HEARTBEAT", 0.5)
     monkeypatch.setattr(loops, "FIRST_PAUSE", 0.1)
     return settings.model_copy(update={"vk_api_url": sandbox.url})

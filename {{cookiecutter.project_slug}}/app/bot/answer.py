@@ -30,7 +30,7 @@ from app.storage.wake import Channel, Waiter
 log = structlog.get_logger()
 
 FEW, MANY = 50, 200  # events in one transaction: few for a quick answer, more and more in a rush
-REST = 0.3  # times the time that a transaction took
+REST = 0.5  # times the processor's time that a transaction took
 NAMES_PAUSE = 30.0  # seconds without asking for names after VK did not tell them
 NAMES_AT_ONCE = 1000  # the most that VK tells with one call
 

@@ -49,13 +49,13 @@ class Bot:
 
     @contextmanager
     def resting(self, times: float) -> Iterator[None]:
-        """Do something, and then nothing for so many times as long.
+        """Do something, and then nothing for so many times as long as the processor had to do with it.
 
         In a rush the loops share one processor, and people wait for the senders: what is not sent yet waits well where it is.
         """
-        began = time.monotonic()
+        began = time.thread_time()
         yield
-        self.stop.wait((time.monotonic() - began) * times)
+        self.stop.wait((time.thread_time() - began) * times)
 
 
 # A loop is a generator that runs until it is closed. It yields as often as it comes round: True when all is well,

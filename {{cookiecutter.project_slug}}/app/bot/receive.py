@@ -17,7 +17,7 @@ from app.storage.models import Cursor, now
 
 log = structlog.get_logger()
 
-REST = 4.0  # times the time that storing took
+REST = 4.0  # times the processor's time that storing took
 STANDBY = 5.0  # seconds between two looks whether the leader is gone
 POLL_WAIT = 25  # seconds that VK holds a poll without news
 FIRST_WAIT = 1  # the first one is short: it shows soon whether polling works
@@ -44,6 +44,7 @@ def receive(bot: Bot) -> Generator[bool]:
             yield from _Receiver(bot, name).rounds(leading)
         except DeposedError as error:
             log.warning(str(error))
+            bot.stop.wait(STANDBY)  # two that took it from each other at once would both receive nothing
 
 
 @contextmanager
