@@ -83,7 +83,9 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(database())
-        small, large = prepared(folder, server, "few", FEW), given.seeded or prepared(folder, server, "many", given.many)
+        small = prepared(folder, server, "few", FEW)
+        large = given.seeded or prepared(folder, server, "many", given.many)
+        storage(folder, large, "reset-password")  # a database that was there before has another
         targets = [*stack.enter_context(ours(folder, small, "1k")), *stack.enter_context(ours(folder, large, "1M"))]
         targets += stack.enter_context(fastapi(folder, large))
         for number in range(given.rounds):
@@ -109,11 +111,24 @@ def prepared(folder: Path, server: str, name: str, conversations: int) -> str:
         admin.execute(f"CREATE DATABASE {name}")
     url = server.rsplit("/", 1)[0] + f"/{name}"
     print(f"inventing {conversations} conversations ...", file=sys.stderr)
-    for command in (["migrate"], ["seed", str(conversations)]):
-        subprocess.run([sys.executable, "-m", "app.storage", *command], cwd=folder, env=environment(folder, url), check=True)
+    storage(folder, url, "migrate")
+    storage(folder, url, "seed", str(conversations))
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
     return url
+
+
+def storage(folder: Path, url: str, *command: str) -> str:
+    """One of the storage's commands; what it printed."""
+    made = subprocess.run(
+        [sys.executable, "-m", "app.storage", *command],
+        cwd=folder,
+        env=environment(folder, url),
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return made.stdout.strip()
 
 
 def environment(folder: Path, url: str, **more: str) -> dict[str, str]:
@@ -133,7 +148,7 @@ def ours(folder: Path, url: str, size: str) -> Iterator[list[Target]]:
     variables = environment(folder, url, LISTEN=address)
     with running([sys.executable, "-m", "app.web"], folder, variables, f"http://{address}/readyz") as process:
         site = f"http://{address}"
-        program = {"Authorization": f"Bearer {new_token(folder, url)}"}
+        program = {"Authorization": f"Bearer {storage(folder, url, 'token', 'admin', 'benchmark')}"}
         browser, etag = signed_in(site)
         targets = [
             Target(f"inbox page, {size}", f"{site}/?view=all", browser, process),
@@ -161,7 +176,7 @@ def fastapi(folder: Path, url: str) -> Iterator[list[Target]]:
     asynchronous = re.sub(r"^postgresql(\+\w+)?://", "postgresql+asyncpg://", url)
     variables = {"PATH": os.environ["PATH"], "DATABASE_URL": asynchronous}
     with running(command, RIVAL, variables, f"http://{address}/docs") as process:
-        program = {"Authorization": f"Bearer {new_token(folder, url)}"}
+        program = {"Authorization": f"Bearer {storage(folder, url, 'token', 'admin', 'benchmark')}"}
         first, last = rows(url, "SELECT min(id), max(id) FROM (SELECT id FROM conversation ORDER BY id DESC LIMIT 20000) s")
         yield [
             Target("FastAPI list, 1M", f"http://{address}{API}", program, process),
@@ -224,13 +239,6 @@ def answers(address: str) -> bool:
         return False
 
 
-def new_token(folder: Path, url: str) -> str:
-    """A token of the first operator."""
-    command = [sys.executable, "-m", "app.storage", "token", "admin", "benchmark"]
-    made = subprocess.run(command, cwd=folder, env=environment(folder, url), check=True, capture_output=True, text=True)
-    return made.stdout.strip()
-
-
 def signed_in(site: str) -> tuple[dict[str, str], str]:
     """The cookie of a signed-in browser, and the print of the list that it has."""
     browser = requests.Session()
@@ -245,7 +253,7 @@ def signed_in(site: str) -> tuple[dict[str, str], str]:
 def measure(target: Target, seconds: int) -> None:
     """One round."""
     say(target)
-    command = ["wrk", f"-t{CORES}", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
+    command = ["wrk", f"-t{CORES}", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout=30s", "--latency"]
     command += [f"-H{name}: {value}" for name, value in target.headers.items()]
     command += ["-s", target.script] if target.script else []
     output = subprocess.run([*command, target.url], check=True, capture_output=True, text=True).stdout
