@@ -285,7 +285,8 @@ def _shown(conversation_id: int, since: int, until: int | None = None) -> dict[s
 
 def _print(conversation_id: int, since: int) -> str:
     """A print of what the head and the thread show, by one query."""
-    return live.fingerprint(*reader().execute(SHOWN, {"conversation": conversation_id, "since": since, "until": LAST}).one())
+    values = {"conversation": conversation_id, "since": since, "until": LAST}
+    return live.fingerprint(*reader().connection().execute(SHOWN, values).one())  # as in the inbox
 
 
 def _thread(values: dict[str, int]) -> Thread:
