@@ -66,7 +66,7 @@ def test_what_was_not_chosen_is_gone_and_all_else_is_there(template: Path, bake:
     inside = "{{cookiecutter.project_slug}}/"
     gone = {
         "bot": r"app/(bot|sandbox)/|requirements/(bot|sandbox)\.|tests/(test_)?(bot|sandbox)",
-        "reports": r"app/reports/|requirements/reports\.|tests/(test_)?reports",
+        "reports": r"app/reports/|prometheus/|requirements/reports\.|tests/(test_)?reports",
     }
     patterns = [pattern for part, pattern in gone.items() if not answers[part]]
     patterns += [
