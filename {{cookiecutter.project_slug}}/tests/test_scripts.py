@@ -287,7 +287,7 @@ def test_make_lists_every_command(project: Path, environment: dict[str, str]) ->
     described = dict(re.findall(r"^([\w-]+):.*?## (.+)$", makefile, re.MULTILINE))
     listed = make(project, environment).stdout
     assert dict(re.findall(r"^  make ([\w-]+) +(.+)$", listed, re.MULTILINE)) == described
-    wanted = "init vk-check doctor run up watch down logs ps migrate password migration shell-db"
+    wanted = "init vk-check doctor run up watch down logs ps migrate seed rebuild-reports password migration shell-db"
     wanted += " test lint format messages lock upgrade"
     assert sorted(described) == sorted(wanted.split())
 

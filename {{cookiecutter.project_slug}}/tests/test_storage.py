@@ -4,6 +4,8 @@ import threading
 from datetime import timedelta
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, update
@@ -12,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.storage import desk
 from app.storage.engine import readiness
-from app.storage.models import Conversation, ConversationStatus, Delivery, DeliveryState, Event, Operator, now
+from app.storage.models import Base, Conversation, ConversationStatus, Delivery, DeliveryState, Event, Operator, now
 from app.storage.queues import claim_deliveries, claim_events
 from app.storage.wake import Channel, Waiter, wake
 
@@ -28,6 +30,12 @@ def conversation(engine: Engine) -> int:
 
 def test_the_database_is_ready_after_the_migration(engine: Engine) -> None:
     assert readiness(engine) is None
+
+
+def test_the_migrations_make_what_the_models_say(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
 
 
 def test_times_keep_their_zone_and_naive_ones_are_refused(engine: Engine, conversation: int) -> None:

@@ -87,7 +87,7 @@ def upgrade() -> None:
         "ticket",
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("free_at", sa.Float(), nullable=False),
+        sa.Column("free_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name", "number", name=op.f("pk_ticket")),
     )
     op.create_table(
@@ -342,7 +342,7 @@ def upgrade() -> None:
         "sample",
         sa.Column("name", sa.String(length=50), nullable=False),
         sa.Column("at", models.UtcDateTime(timezone=True), nullable=False),
-        sa.Column("value", sa.Float(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name", "at", name=op.f("pk_sample")),
     )
     op.create_table(
