@@ -62,10 +62,16 @@ class Talk:
     def is_answered(self, *but: int) -> bool:
         return all(len(self.sandbox.answers(person)) >= self.asked for person in self.people if person not in but)
 
+    def is_dealt_with(self, bot_engine: Engine) -> bool:
+        """Also what gets no answer has come, and nothing of it is still to be done."""
+        events = [row for row in all_of(bot_engine, Event) if row.type == "message_new"]
+        done = [row for row in events if row.state != EventState.NEW]
+        return len(events) == len(done) >= self.asked * len(self.people) and not under_way(bot_engine)
+
     def check(self, bot_engine: Engine, *but: int) -> None:
         """Everybody has every answer once and in order, after a while in which more could come."""
         wait_for(lambda: self.is_answered(*but))
-        wait_for(lambda: not under_way(bot_engine))
+        wait_for(lambda: self.is_dealt_with(bot_engine))
         for person in self.people:
             if person not in but:
                 assert self.sandbox.answers(person) == self.expected
