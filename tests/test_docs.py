@@ -39,7 +39,7 @@ def put(project: Path, where: str, code: str) -> None:
     [
         ("dialog.md", ["tests/test_bot_booking.py", "tests/test_bot_dialog.py"]),
         ("dialog.ru.md", ["tests/test_bot_booking.py", "tests/test_bot_dialog.py"]),
-        ("report.md", ["tests/test_reports_silence.py"]),
+        ("own-report.md", ["tests/test_reports_silence.py"]),
     ],
 )
 def test_a_guides_example_works(bake: Callable[..., Path], name: str, tests: list[str]) -> None:
@@ -54,7 +54,7 @@ def test_a_guides_example_works(bake: Callable[..., Path], name: str, tests: lis
 
 
 def test_the_report_is_the_same_in_both_languages() -> None:
-    assert blocks(DOCS / "report.md") == blocks(DOCS / "report.ru.md")
+    assert blocks(DOCS / "own-report.md") == blocks(DOCS / "own-report.ru.md")
 
 
 def test_the_guides_say_the_same_in_both_languages() -> None:
