@@ -16,7 +16,7 @@ language := ru
 IN_DEMO = $(MAKE) --no-print-directory -C demo/$(DEMO) VENV="$(abspath $(VENV))" INSTALLED="$(abspath $(BIN))/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help python demo-project demo demo-docker demo-docker-down test lint format bench-scaffold bench-stack bench-bot bench-web load-web chaos-bot pictures lock clean
+.PHONY: help python demo-project demo demo-docker demo-docker-down test lint format bench-scaffold bench-stack bench-bot bench-web bench-reports load-web chaos-bot pictures lock clean
 
 help:
 	@awk 'BEGIN {FS = ":.*## "} \

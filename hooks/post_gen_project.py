@@ -14,7 +14,7 @@ UNCHOSEN = {
     "reports": ["app/reports", "requirements/reports.*", "tests/reports.*", "tests/test_reports*", "prometheus"],
 }
 # what tools leave in the template's folder when somebody works on it in place
-LEAVINGS = [".*_cache", ".hypothesis", "**/__pycache__"]
+LEAVINGS = [".*_cache", ".hypothesis", "**/__pycache__", "tests/**/artifacts"]
 CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}
 
 patterns = LEAVINGS + [pattern for part, paths in UNCHOSEN.items() if not ANSWERS[part] for pattern in paths]

@@ -184,7 +184,14 @@ def test_the_same_answers_give_the_same_bytes(bake: Bake) -> None:
 def test_what_tools_left_in_the_template_is_not_handed_on(template: Path, bake: Bake, tmp_path: Path) -> None:
     used = Path(shutil.copytree(template, tmp_path / "used"))
     inside = used / "{{cookiecutter.project_slug}}"
-    for cache in (".mypy_cache/3.11", ".ruff_cache", ".hypothesis", "app/__pycache__", "tests/e2e/__pycache__"):
+    for cache in (
+        ".mypy_cache/3.11",
+        ".ruff_cache",
+        ".hypothesis",
+        "app/__pycache__",
+        "tests/artifacts",
+        "tests/e2e/__pycache__",
+    ):
         (inside / cache).mkdir(parents=True)
         # neither text nor, to cookiecutter's eye, binary
         (inside / cache / "left").write_bytes(b"a" * 900 + b"\x8c{{ cookiecutter.nothing }}")

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import multiprocessing
 import socket
 import sys
 from collections.abc import Callable
@@ -34,6 +35,8 @@ def serve(settings: Settings, factory: str, *, workers: int = 1, threads: int = 
     from granian.constants import Interfaces  # noqa: PLC0415
     from granian.server import Server  # noqa: PLC0415
 
+    # a forked worker would have the handlers of this process until it is ready, and hear of no SIGTERM before
+    multiprocessing.set_start_method("spawn", force=True)
     host, port = settings.address
     _refuse_taken_port(host, port)
     # threads that wait in a long poll cost nothing: their number is no reason for a warning at every start

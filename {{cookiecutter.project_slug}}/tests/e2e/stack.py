@@ -23,7 +23,7 @@ import yaml
 from testcontainers.compose import DockerCompose
 
 PROJECT = Path(__file__).parents[2]
-OWN = (".env", "secrets", "data", ".venv", "demo", ".git", "__pycache__", ".*_cache", "artifacts", "node_modules")
+OWN = (".env", "secrets", "data", ".venv", "demo", ".git", "__pycache__", ".*_cache", ".hypothesis", "artifacts", "node_modules")
 HAS_BOT = (PROJECT / "app/bot").exists()
 T = TypeVar("T")
 
