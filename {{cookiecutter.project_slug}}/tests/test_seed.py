@@ -62,6 +62,15 @@ def test_a_month_hangs_together(settings: Settings, engine: Engine) -> None:
         assert session.scalar(select(func.count()).select_from(Operator)) == 4
 
 
+def test_more_than_is_held_in_memory_at_a_time_is_all_written(
+    settings: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seed, "BATCH", 7)
+    seed.fill(engine, settings, 30, NOON)
+    with Session(engine) as session:
+        assert session.scalar(select(func.count()).select_from(Conversation)) == 30
+
+
 def test_what_comes_later_takes_the_next_numbers(settings: Settings, engine: Engine) -> None:
     seed.fill(engine, settings, 10, NOON)
     with Session(engine) as session, session.begin():

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, islice
 from math import log as ln
 from pathlib import Path
 from typing import Any, cast
@@ -320,7 +320,7 @@ class Writer:
     def write(self, stories: Iterator[Story]) -> Iterator[int]:
         """How many are written, each time that some are."""
         done = 0
-        while batch := [story for story, _ in zip(stories, range(BATCH), strict=False)]:
+        while batch := list(islice(stories, BATCH)):
             self._write(batch)
             done += len(batch)
             yield done
