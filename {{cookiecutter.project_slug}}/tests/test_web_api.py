@@ -262,6 +262,14 @@ def test_every_mistake_is_a_problem_in_json(call: Call, app: Flask, engine: Engi
 
 
 @on_sqlite
+def test_a_line_end_is_no_part_of_a_word(call: Call) -> None:
+    refused(call("get", "/conversations?view=new%0A"), 422)
+    refused(call("patch", "/conversations/1", json={"status": "closed\n"}), 422)
+    refused(call("post", "/operators", json={"login": "olga\n", "name": "Olga"}), 422)
+    refused(call("post", "/canned-answers", json={"shortcut": "hello\n", "text": "Hello"}), 422)
+
+
+@on_sqlite
 def test_a_token_is_made_by_command(settings: Settings, engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     tokens.main(settings, "admin", "script", ["read"])
     secret = capsys.readouterr().out.strip()

@@ -13,6 +13,7 @@ from app.web.operators import LOGIN
 T = TypeVar("T")
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL cannot keep one
 SOMETHING = r"^[^\x00]*[^\x00\s][^\x00]*$"
+END = r"$(?!\n)"  # for Python "$" alone is before a last line end too
 MOST = 10**18 - 1  # no row has a larger number
 Number = Annotated[int, Meta(ge=1, le=MOST)]
 Text = Annotated[str, Meta(min_length=1, max_length=ANSWER_LIMIT, pattern=SOMETHING)]
@@ -176,7 +177,7 @@ class Done(Struct):
 class Listing(Struct, forbid_unknown_fields=True):
     """Which conversations: a view, words to look for in names and messages (the longest of 3 letters or more), a topic."""
 
-    view: Annotated[str, Meta(pattern="^(new|mine|all|closed)$")] = "all"
+    view: Literal["new", "mine", "all", "closed"] = "all"
     q: Search = ""
     topic: Annotated[str, Meta(max_length=TOPIC_LIMIT, pattern=NO_NUL)] = ""
     before: Place = ""
@@ -213,7 +214,7 @@ class Change(Struct, forbid_unknown_fields=True):
 
     assignee_id: Number | UnsetType | None = UNSET
     topic: Annotated[str, Meta(max_length=TOPIC_LIMIT, pattern=NO_NUL)] | UnsetType | None = UNSET
-    status: Annotated[str, Meta(pattern="^closed$")] | UnsetType = UNSET
+    status: Literal["closed"] | UnsetType = UNSET
 
 
 class Seen(Struct, forbid_unknown_fields=True):
@@ -231,7 +232,7 @@ class Again(Struct, forbid_unknown_fields=True):
 class Canned(Struct, forbid_unknown_fields=True):
     """A canned answer."""
 
-    shortcut: Annotated[str, Meta(pattern=r"^[a-z0-9а-яё_-]{1,50}$")]
+    shortcut: Annotated[str, Meta(pattern=rf"^[a-z0-9а-яё_-]{{1,50}}{END}")]
     text: Annotated[str, Meta(min_length=1, max_length=4000, pattern=SOMETHING)]
 
 
@@ -242,7 +243,7 @@ Language = Literal["ru", "en"]
 class NewOperator(Struct, forbid_unknown_fields=True):
     """Who is to be let in, and as what. `vk_id` is who they are in the operators' chat."""
 
-    login: Annotated[str, Meta(pattern=f"^{LOGIN.pattern}$")]
+    login: Annotated[str, Meta(pattern=f"^{LOGIN.pattern}{END}")]
     name: Name
     role: Role = Role.OPERATOR
     vk_id: Number | None = None
