@@ -1,9 +1,12 @@
 """Attacks: guessing passwords, planted sessions, forged forms, other sites, proxies that are not ours."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
-from app.storage.migrate import reset_password
+from app.storage.migrate import hasher, reset_password
 from app.storage.models import Audit, Delivery, Operator, Role, Throttle, now
 from app.web import create_app, throttle
 from tests.conftest import on_sqlite
@@ -154,6 +157,29 @@ def test_an_unknown_login_costs_as_much_work_as_a_known_one(app: Flask, verified
     guess(app.test_client(), "nobody")
     guess(app.test_client(), "x" * 5000)
     assert len(verified) == 3
+
+
+MANY_AT_ONCE = """
+import resource, sys, threading
+from app.web.auth import NOBODY, verify
+
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+
+before = most()
+threads = [threading.Thread(target=verify, args=(NOBODY, "wrong")) for _ in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(most() - before)
+"""
+
+
+def test_many_who_sign_in_at_once_take_the_memory_of_one() -> None:
+    root = Path(__file__).parents[1]
+    said = subprocess.run([sys.executable, "-c", MANY_AT_ONCE], cwd=root, capture_output=True, text=True, check=True)
+    assert int(said.stdout) < 2 * hasher.memory_cost  # both in KiB
 
 
 @on_sqlite

@@ -10,10 +10,9 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.storage.migrate import hasher
 from app.storage.models import Operator
 from app.web.audit import audit
-from app.web.auth import begin_session
+from app.web.auth import begin_session, hash_password
 from app.web.database import reader, writer
 
 blueprint = Blueprint("invitation", __name__)
@@ -35,7 +34,7 @@ def problem_with(password: str, again: str, login: str) -> str | None:
 
 def set_password(operator: Operator, password: str) -> None:
     """Give `operator` a new password. All their sessions end, and no invitation works any more."""
-    operator.password_hash = hasher.hash(password)
+    operator.password_hash = hash_password(password)
     operator.session_version += 1
 
 
