@@ -3,19 +3,21 @@
 import ast
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, select, text, update
 from sqlalchemy.orm import Session
 
+from app.storage import desk
 from app.storage.models import Audit, CannedAnswer, Conversation, Operator, Role
 from app.web import auth
 from app.web.trail import ACTIONS
-from tests.conftest import on_sqlite
+from tests.conftest import on_postgresql, on_sqlite
 from tests.test_web import PASSWORD, add_conversation, add_operator, app, client, post, sign_in, signed_in, token
 
 __all__ = ["app", "client"]  # the same fixtures
@@ -228,6 +230,30 @@ def test_who_is_deactivated_is_out_at_once_and_leaves_the_work_to_others(client:
     post(client, f"/operators/{number}/activate")
     assert maria.get("/").status_code == 302  # the old session stays ended
     assert sign_in(app.test_client(), "maria").location == "/"
+
+
+@on_postgresql
+def test_who_is_deactivated_while_answering_is_not_waited_for_in_a_circle(client: FlaskClient, engine: Engine) -> None:
+    number = add_operator(engine, "maria")
+    conversation = add_conversation(engine, assignee_id=number)
+    csrf, statuses = token(client), list[int]()
+
+    def deactivate() -> None:
+        statuses.append(client.post(f"/operators/{number}/deactivate", data={"csrf_token": csrf}).status_code)
+
+    thread = threading.Thread(target=deactivate)
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+    with Session(engine) as session, session.begin():
+        row = desk.lock_conversation(session, conversation)
+        assert row
+        thread.start()
+        while not session.scalar(waiting):
+            time.sleep(0.02)
+        desk.answer(session, row, "Да", operator=session.get_one(Operator, number))
+    thread.join()
+    assert statuses == [303]
+    with Session(engine) as session:
+        assert session.get_one(Conversation, conversation).assignee_id is None
 
 
 @on_sqlite

@@ -188,9 +188,12 @@ def _asked() -> dict[str, Any]:
 
 
 def _locked(session: Session, operator_id: int) -> Operator:
-    """The operator. All admins are held until the transaction ends: two must not take the role from each other at once."""
+    """The operator. All admins are held until the transaction ends: two must not take the role from each other at once.
+
+    `key_share`: what refers to them, as an answer does, is written meanwhile; else each would wait for the other.
+    """
     query = select(Operator).where((Operator.role == Role.ADMIN) | (Operator.id == operator_id))
-    held = session.scalars(query.order_by(Operator.id).with_for_update()).all()
+    held = session.scalars(query.order_by(Operator.id).with_for_update(key_share=True)).all()
     return next((operator for operator in held if operator.id == operator_id), None) or abort(404)
 
 
