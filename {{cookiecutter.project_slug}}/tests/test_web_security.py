@@ -20,7 +20,7 @@ from app.settings import Settings
 from app.storage.migrate import hasher, reset_password
 from app.storage.models import Audit, Delivery, Operator, Role, Throttle, now
 from app.web import create_app, throttle
-from tests.conftest import on_sqlite
+from tests.conftest import on_postgresql, on_sqlite
 from tests.test_web import PASSWORD, add_conversation, add_operator, app, client, post, signed_in, token
 
 __all__ = ["app", "client"]  # the same fixtures
@@ -119,6 +119,17 @@ def test_a_right_password_does_not_count_and_old_counts_are_forgotten(app: Flask
         assert guess(app.test_client(), "admin", PASSWORD).status_code == 303
     with Session(engine) as session:
         assert {row.name: row.tries for row in session.scalars(select(Throttle))} == {"address 10.0.0.1": 0, "account admin": 0}
+
+
+@on_postgresql
+def test_to_forget_an_old_count_nobody_waits(settings: Settings, engine: Engine) -> None:
+    impatient = settings.database.update_query_dict({"options": "-c lock_timeout=1000"}).render_as_string(hide_password=False)
+    old = Throttle(name="address 10.9.9.9", tries=1, until=now() - timedelta(seconds=1))
+    with Session(engine) as session, session.begin():
+        session.add(old)
+    with another(settings, database_url=impatient) as app, Session(engine) as session, session.begin():
+        session.execute(update(Throttle).where(Throttle.name == "address 10.9.9.9").values(tries=2))
+        assert guess(app.test_client(), "admin", PASSWORD).status_code == 303
 
 
 @on_sqlite

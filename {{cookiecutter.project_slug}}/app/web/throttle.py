@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from flask import Response, current_app, request
 from itsdangerous import BadSignature, URLSafeSerializer
-from sqlalchemy import case, delete, update
+from sqlalchemy import case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -53,7 +53,9 @@ def take_back(session: Session, counted: Iterable[str]) -> None:
     """The try was right: it does not count. What is over is forgotten."""
     for name in counted:  # in the order of `count`: two who hold one each would wait for each other for ever
         session.execute(update(Throttle).where(Throttle.name == name).values(tries=Throttle.tries - 1))
-    session.execute(delete(Throttle).where(Throttle.until <= now()))
+    # what somebody counts on at this moment is let be: they may wait for a count that is held here
+    over = select(Throttle.name).where(Throttle.until <= now()).with_for_update(skip_locked=True)
+    session.execute(delete(Throttle).where(Throttle.name.in_(over)))
 
 
 def remember_browser(response: Response, login: str) -> None:
