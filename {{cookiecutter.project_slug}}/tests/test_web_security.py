@@ -134,11 +134,13 @@ def test_to_forget_an_old_count_nobody_waits(settings: Settings, engine: Engine)
 
 @on_sqlite
 def test_an_ipv6_address_counts_with_its_network(app: Flask, engine: Engine, verified: list[str]) -> None:
-    for address in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "no address"):
+    ipv6 = ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1")
+    for address in (*ipv6, "::ffff:10.0.0.1", "10.0.0.1", "::ffff:10.0.0.2", "no address"):
         guess(app.test_client(), "x", address=address)
     with Session(engine) as session:
         counts = {row.name: row.tries for row in session.scalars(select(Throttle)) if row.name.startswith("address")}
-    assert counts == {"address 2001:db8::/64": 2, "address 2001:db8:0:1::/64": 1, "address no address": 1}
+    networks = {"address 2001:db8::/64": 2, "address 2001:db8:0:1::/64": 1, "address no address": 1}
+    assert counts == networks | {"address 10.0.0.1": 2, "address 10.0.0.2": 1}
 
 
 def test_guesses_at_once_over_two_workers_are_counted_one_by_one(settings: Settings, verified: list[str]) -> None:

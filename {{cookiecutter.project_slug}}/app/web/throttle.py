@@ -7,7 +7,7 @@ to before is counted by itself, for that account; and who tries from one address
 import secrets
 from collections.abc import Iterable
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 
 from flask import Response, current_app, request
 from itsdangerous import BadSignature, URLSafeSerializer
@@ -77,9 +77,14 @@ def _signer() -> URLSafeSerializer:
 
 
 def _network(address: str) -> str:
-    """The address itself, or the network of an IPv6 one: anybody has a whole one."""
+    """The address itself, or the network of an IPv6 one: anybody has a whole one.
+
+    An IPv4 address may come as IPv6 writes it, ::ffff:10.0.0.1; all of these are in one network.
+    """
     try:
         parsed = ip_address(address)
     except ValueError:
         return address[:100]
-    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
+    if isinstance(parsed, IPv4Address):
+        return address
+    return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
