@@ -179,6 +179,15 @@ def test_a_poll_without_news_asks_two_questions(client: FlaskClient, app: Flask,
         assert sum(statement.startswith("SELECT") for statement in statements) == 2, address  # who asks, and what there is
 
 
+@on_sqlite
+def test_a_page_of_the_past_looks_at_nothing_that_came_later(client: FlaskClient, app: Flask, engine: Engine) -> None:
+    number = add_conversation(engine)
+    statements: list[str] = []
+    event.listen(app.extensions["engine"], "before_cursor_execute", lambda *args: statements.append(args[2]))
+    assert "Привет" in client.get(f"/conversations/{number}?until=1000").text
+    assert not [each for each in statements if "group_concat" in each and "delivery" in each]
+
+
 def test_the_seen_row_is_no_news_of_an_older_page(client: FlaskClient, engine: Engine) -> None:
     """A page of old conversations stays as it is when a new one comes, but for the counts."""
     at = now()

@@ -277,7 +277,8 @@ def _beginning(conversation_id: int, until: int | None) -> tuple[int, bool]:
 
 def _shown(conversation_id: int, since: int, until: int | None = None) -> dict[str, Any]:
     """What the templates of the head and the thread need."""
-    etag = _print(conversation_id, since)  # before the rest: what changes in between is news the next time
+    # before the rest: what changes in between is news the next time. A page of the past asks for none
+    etag = "" if until else _print(conversation_id, since)
     values = {"conversation": conversation_id, "since": since, "until": until or LAST}
     head = reader().execute(HEAD, values).one_or_none() or abort(404)
     return {"head": head, "thread": _thread(values), "since": since, "etag": etag, "here": inbox.here()}
