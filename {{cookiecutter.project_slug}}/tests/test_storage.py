@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.storage import desk
 from app.storage.engine import readiness
-from app.storage.models import Base, Conversation, ConversationStatus, Delivery, DeliveryState, Event, Operator, now
+from app.storage.models import Base, CannedAnswer, Conversation, ConversationStatus, Delivery, DeliveryState, Event, Operator, now
 from app.storage.queues import claim_deliveries, claim_events
 from app.storage.wake import Channel, Waiter, wake
 
@@ -44,6 +44,14 @@ def test_times_keep_their_zone_and_naive_ones_are_refused(engine: Engine, conver
         session.get_one(Conversation, conversation).opened_at = now().replace(tzinfo=None)
         with pytest.raises(StatementError, match="without a zone"):
             session.flush()
+
+
+def test_an_error_tells_no_values(engine: Engine) -> None:
+    with Session(engine) as session:
+        session.add_all([CannedAnswer(shortcut="again", text="what somebody wrote") for _ in range(2)])
+        with pytest.raises(IntegrityError) as caught:
+            session.flush()
+    assert "what somebody wrote" not in str(caught.value)
 
 
 def test_the_first_operator_exists_once(engine: Engine) -> None:

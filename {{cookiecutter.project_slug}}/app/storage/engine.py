@@ -28,18 +28,20 @@ def make_engine(url: URL, *, pool_size: int = 5) -> Engine:
     """An engine for `url`. On SQLite: WAL, foreign keys, a busy timeout, and every transaction begins as a writer.
 
     SQLite's default, deferred BEGIN fails with "database is locked" when a reader turns into a writer, whatever the
-    busy timeout says; BEGIN IMMEDIATE waits its turn instead.
+    busy timeout says; BEGIN IMMEDIATE waits its turn instead. Errors, which go into logs, hold no values: people's messages,
+    hashes, and what was typed for a login.
     """
     if url.get_backend_name() == "postgresql":
         return create_engine(
             url.set(drivername="postgresql+psycopg"),
             pool_size=pool_size,
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args={"connect_timeout": 5, "application_name": "desk"},
         )
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30}, pool_size=pool_size)
+    engine = create_engine(url, connect_args={"timeout": 30}, pool_size=pool_size, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
