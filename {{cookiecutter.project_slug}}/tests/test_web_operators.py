@@ -95,6 +95,23 @@ def test_every_page_is_open_to_exactly_those_who_may(app: Flask, engine: Engine,
 
 
 @on_sqlite
+def test_every_page_has_one_heading_and_says_where_it_is(client: FlaskClient, engine: Engine) -> None:
+    add_conversation(engine)
+    sections = {
+        "/": ("/", "/conversations/1?view=all"),
+        "/events": ("/events",),
+        "/health": ("/health",),
+        "/account": ("/account", "/canned-answers", "/operators", "/tokens", "/tokens/api", "/audit"),
+    }
+    for section, addresses in sections.items():
+        for address in addresses:
+            page = client.get(address).text
+            assert page.count("<h1") == 1, address
+            menu = page.split('aria-label="Main menu"')[1].split("</nav>")[0]
+            assert re.findall(r'href="([^"]+)"[^>]*aria-current="page"', menu) == [section], address
+
+
+@on_sqlite
 def test_the_menu_shows_what_one_may(app: Flask, engine: Engine) -> None:
     def menu() -> list[str]:
         return re.findall(r'<a href="(/[\w-]+)"', signed_in(app).get("/account").text.partition("<main")[2])
