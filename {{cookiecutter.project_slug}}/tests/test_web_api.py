@@ -276,6 +276,8 @@ def test_a_token_is_made_by_command(settings: Settings, engine: Engine, capsys: 
     with Session(engine) as session:
         row = session.scalars(select(ApiToken)).one()
         assert (row.name, row.scopes, row.digest) == ("script", "read", tokens.digest(secret))
+        told = session.scalars(select(Audit).where(Audit.action == "token.add")).one()
+        assert (told.target, told.details["login"]) == (f"token {row.id}", "admin")
     for login, scopes in (("nobody", ["read"]), ("admin", ["everything"])):
         with pytest.raises(SettingsError):
             tokens.main(settings, login, "script", scopes)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.settings import Settings, SettingsError
 from app.storage.engine import wait_for_database
-from app.storage.models import ApiToken, Operator
+from app.storage.models import ApiToken, Audit, Operator
 
 PREFIX = "desk_"  # so that a token that was left lying about is known for one
 NAME_LIMIT = 100
@@ -48,6 +48,8 @@ def main(settings: Settings, login: str, name: str, words: Sequence[str]) -> Non
         operator_id = session.scalar(select(Operator.id).where(Operator.login == login, Operator.active))
         if operator_id is None:
             raise SettingsError(f"there is no operator {login}")
-        _token, secret = create(session, operator_id, name, [Scope(word) for word in words] or list(Scope))
+        token, secret = create(session, operator_id, name, [Scope(word) for word in words] or list(Scope))
+        details = {"login": login, "name": token.name, "scopes": token.scopes}
+        session.add(Audit(action="token.add", target=f"token {token.id}", details=details))
     engine.dispose()
     print(secret)
