@@ -1,16 +1,29 @@
 """What the database writes down by itself, the same on both."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from app.storage import desk
 from app.storage.migrate import migrate
-from app.storage.models import Author, Changed, Conversation, ConversationStatus, Message, Operator, Request, Rollup, now
+from app.storage.models import (
+    Author,
+    Changed,
+    Conversation,
+    ConversationStatus,
+    Direction,
+    Message,
+    Operator,
+    Request,
+    Rollup,
+    now,
+)
+from tests.conftest import on_postgresql
 
 
 @pytest.fixture
@@ -92,6 +105,22 @@ def test_nothing_is_marked_before_somebody_keeps_figures(session: Session) -> No
     assert marks(session) == [(True, True, True)]
     desk.close(conversation)
     assert marks(session) == [(True, False, False)]
+
+
+@on_postgresql
+def test_who_writes_while_somebody_migrates_only_waits(settings: Settings, engine: Engine) -> None:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with Session(engine) as session, ThreadPoolExecutor() as pool:
+        session.add(Conversation(id=1, peer_id=1))
+        session.flush()
+        migrating = pool.submit(migrate, settings)
+        while not migrating.done():
+            with engine.connect() as connection:
+                if connection.scalar(waiting):
+                    break
+        session.add(Message(conversation_id=1, direction=Direction.IN, author=Author.PERSON))
+        session.commit()
+        migrating.result()
 
 
 def test_the_triggers_are_there_once_however_often_one_migrates(settings: Settings, engine: Engine) -> None:

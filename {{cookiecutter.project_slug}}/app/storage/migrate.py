@@ -28,8 +28,11 @@ def migrate(settings: Settings) -> None:
     """
     engine = wait_for_database(settings, ready=_answers)
     command.upgrade(alembic_config(settings.database), "head")
+    for trigger in triggers.TRIGGERS:
+        # each by itself: who holds one table and wants the next could wait for a service that does the same
+        with engine.begin() as connection:
+            triggers.put(connection, trigger)
     with engine.begin() as connection:
-        triggers.install(connection)
         if engine.dialect.name == "postgresql":
             driver = connection.connection.driver_connection
             roles.grant(cast("psycopg.Connection", driver), settings)

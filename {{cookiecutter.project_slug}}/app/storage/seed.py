@@ -103,7 +103,8 @@ def _in_bulk(connection: Connection) -> Iterator[None]:
         for trigger in triggers.TRIGGERS:
             connection.exec_driver_sql(f"DROP TRIGGER {trigger.name}")
         yield
-        triggers.install(connection)
+        for trigger in triggers.TRIGGERS:
+            triggers.put(connection, trigger)
         return
     tables = sorted({trigger.table for trigger in triggers.TRIGGERS})
     for table in tables:

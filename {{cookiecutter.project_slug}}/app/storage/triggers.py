@@ -112,20 +112,17 @@ TRIGGERS = (
 )
 
 
-def install(connection: Connection) -> None:
-    """Put every trigger in, anew if it is there."""
-    for trigger in TRIGGERS:
-        head = f"{trigger.name} AFTER {trigger.event} ON {trigger.table} FOR EACH ROW"
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(
-                f"CREATE OR REPLACE FUNCTION {trigger.name}() RETURNS trigger LANGUAGE plpgsql"
-                " SECURITY DEFINER SET search_path = public, pg_temp"
-                f" AS $$ BEGIN {trigger.statement}; RETURN NULL; END $$"
-            )
-            connection.exec_driver_sql(
-                f"CREATE OR REPLACE TRIGGER {head} WHEN ({trigger.when}) EXECUTE FUNCTION {trigger.name}()"
-            )
-        else:
-            statement = trigger.statement.replace("LEAST(", "MIN(").replace("GREATEST(", "MAX(")
-            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {trigger.name}")
-            connection.exec_driver_sql(f"CREATE TRIGGER {head} WHEN {trigger.when} BEGIN {statement}; END")
+def put(connection: Connection, trigger: Trigger) -> None:
+    """Put the trigger in, anew if it is there. On PostgreSQL its table is held until the transaction ends."""
+    head = f"{trigger.name} AFTER {trigger.event} ON {trigger.table} FOR EACH ROW"
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            f"CREATE OR REPLACE FUNCTION {trigger.name}() RETURNS trigger LANGUAGE plpgsql"
+            " SECURITY DEFINER SET search_path = public, pg_temp"
+            f" AS $$ BEGIN {trigger.statement}; RETURN NULL; END $$"
+        )
+        connection.exec_driver_sql(f"CREATE OR REPLACE TRIGGER {head} WHEN ({trigger.when}) EXECUTE FUNCTION {trigger.name}()")
+    else:
+        statement = trigger.statement.replace("LEAST(", "MIN(").replace("GREATEST(", "MAX(")
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {trigger.name}")
+        connection.exec_driver_sql(f"CREATE TRIGGER {head} WHEN {trigger.when} BEGIN {statement}; END")
