@@ -14,10 +14,11 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, delete, func, make_url, select, update
+from sqlalchemy import Engine, delete, event, func, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -44,11 +45,11 @@ from app.storage.models import (
     Rollup,
     now,
 )
+from tests.conftest import on_postgresql, on_sqlite
 from tests.histories import Line, write
 
 Sums = Counter[tuple[str, str, str, datetime, int]]  # (grain, metric, of, at, bucket) → how many
 
-on_sqlite = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 KATHMANDU = ZoneInfo("Asia/Kathmandu")  # whose hours begin at a quarter past
 
 
@@ -372,7 +373,7 @@ def test_nothing_is_written_while_there_is_nothing_to_do(settings: Settings, eng
     assert rollup._behind(engine, settings.zone)
 
 
-@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+@on_postgresql
 def test_who_wrote_before_anything_was_marked_is_waited_for(settings: Settings, engine: Engine) -> None:
     with Session(engine) as session:
         session.add(Conversation(peer_id=1))
@@ -389,6 +390,43 @@ def test_who_wrote_before_anything_was_marked_is_waited_for(settings: Settings, 
         session.commit()
     counting.join()
     check(engine, settings.zone)
+
+
+@on_postgresql
+def test_of_a_long_conversation_no_more_is_read_than_the_turn(engine: Engine) -> None:
+    at = now()
+    authors = (Author.PERSON, Author.OPERATOR)
+    told: list[Line] = [(1, authors[number % 2], at - timedelta(days=30, minutes=number)) for number in range(4000, 0, -1)]
+    write(engine, [*told, (1, Author.PERSON, at - timedelta(minutes=5)), (1, Author.OPERATOR, at)])
+    query = rollup._waits(at - HOUR, at + HOUR)
+    asked: list[tuple[str, Any]] = []
+    with engine.connect() as connection:
+        connection.execute(text("ANALYZE message"))
+        event.listen(connection, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])))
+        assert [row[1] - row[0] for row in connection.execute(query)] == [timedelta(minutes=5)]
+        words, values = asked[0]
+        (top,) = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {words}", values).scalar_one()
+    assert 0 < rows_read(top["Plan"]) < 50
+
+
+def rows_read(plan: dict[str, Any]) -> int:
+    """How many rows of tables were looked at."""
+    own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) if "Relation Name" in plan else 0
+    return int(own * plan["Actual Loops"]) + sum(map(rows_read, plan.get("Plans", [])))
+
+
+@on_sqlite
+def test_time_goes_on_after_a_clock_was_ahead(settings: Settings, engine: Engine) -> None:
+    lines(engine, settings)
+    ahead = Calendar(settings.zone).hour(now() + timedelta(days=2))
+    with Session(engine) as session, session.begin():
+        session.execute(update(Rollup).values(hour=ahead))
+        session.add(Figure(grain="hour", metric="open", of="", at=ahead, bucket=0, n=1))
+    assert rollup._behind(engine, settings.zone)
+    check(engine, settings.zone)
+    with Session(engine) as session:
+        assert session.scalars(select(Rollup.hour)).one() == Calendar(settings.zone).hour(now())
+        assert session.scalar(select(func.max(Figure.at))) <= now()
 
 
 @pytest.mark.parametrize("zone", ["Europe/Moscow", "Asia/Kathmandu", "America/New_York", "America/Santiago"])

@@ -159,7 +159,7 @@ def _behind(engine: Engine, zone: ZoneInfo) -> bool:
             return True
         stale = rollup.fresh_at is None or rollup.fresh_at < now() - SIGN
         marked = session.scalar(select(or_(exists(select(Changed.id)), exists(select(DirtyHour.at)))))
-        return stale or bool(marked) or rollup.hour < Calendar(zone).hour(now())
+        return stale or bool(marked) or rollup.hour != Calendar(zone).hour(now())
 
 
 def _definition(zone: ZoneInfo) -> str:
@@ -236,8 +236,9 @@ def _take_marks(session: Session, rollup: Rollup, calendar: Calendar) -> bool:
         of_them = select(Message.created_at).where(Message.conversation_id.in_(renamed[begin : begin + MARKS]))
         hours.update(map(calendar.hour, session.scalars(of_them)))
     current = calendar.hour(at)
-    if rollup.hour is not None and rollup.hour < current:
-        hours.update(calendar.hours(rollup.hour, current))
+    if rollup.hour is not None and rollup.hour != current:
+        # later than now, if a clock was wrong: what was counted of that time was nothing
+        hours.update(calendar.hours(*sorted((rollup.hour, current))))
         rollup.hour = current
     _soil(session, hours)
     return len(marks) == MARKS
@@ -322,10 +323,28 @@ def _happened(session: Session, begin: datetime, end: datetime, calendar: Calend
 
 
 def _waits(begin: datetime, end: datetime) -> Select[datetime, datetime, str | None, int | None]:
-    """Rows (asked, answered, topic, operator). A turn is what was written up to and with an operator's message."""
-    answer = aliased(Message)
-    answered_within = select(answer.conversation_id).where(
-        answer.author == Author.OPERATOR, answer.created_at >= begin, answer.created_at < end
+    """Rows (asked, answered, topic, operator). A turn is what was written up to and with an operator's message.
+
+    Of a conversation no more is read than the turns that may have ended in this time: it may be years long.
+    """
+    answers = (
+        select(Message.conversation_id, func.min(Message.id).label("first"), func.max(Message.id).label("last"))
+        .where(Message.author == Author.OPERATOR, Message.created_at >= begin, Message.created_at < end)
+        .group_by(Message.conversation_id)
+        .subquery()
+    )
+    earlier = aliased(Message)
+    before = (
+        select(earlier.id)
+        .where(
+            earlier.conversation_id == answers.c.conversation_id,
+            earlier.author == Author.OPERATOR,
+            earlier.id < answers.c.first,
+        )
+        .order_by(earlier.id.desc())
+        .limit(1)
+        .correlate(answers)
+        .scalar_subquery()
     )
     lines = (
         select(
@@ -338,7 +357,8 @@ def _waits(begin: datetime, end: datetime) -> Select[datetime, datetime, str | N
             .over(partition_by=Message.conversation_id, order_by=Message.id, rows=(None, -1))
             .label("turn"),
         )
-        .where(Message.conversation_id.in_(answered_within))
+        .join(answers, answers.c.conversation_id == Message.conversation_id)
+        .where(Message.id > func.coalesce(before, 0), Message.id <= answers.c.last)
         .subquery()
     )
     at = lines.c.created_at
@@ -414,7 +434,9 @@ def _sum_up(session: Session, step: Step, span: tuple[datetime, datetime], last:
     )
     state = select(literal(str(step)), Figure.metric, Figure.of, literal(begin, UtcDateTime()), Figure.bucket, Figure.n)
     session.execute(
-        insert(Figure).from_select(kept, state.where(Figure.grain == Step.HOUR, Figure.metric == "open", Figure.at == last))
+        insert(Figure).from_select(
+            kept, state.where(Figure.grain == Step.HOUR, Figure.metric == "open", Figure.at == last, Figure.at >= begin)
+        )
     )
 
 
