@@ -18,7 +18,7 @@ from app.storage.models import Delivery, JobState, ReportJob, ReportSubscription
 from app.storage.pictures import PICTURE, order_picture
 from tests.conftest import on_sqlite
 from tests.histories import believable
-from tests.reports import bare, clock, do_all, line, replica, works
+from tests.reports import Works, bare, clock, do_all, line, replica, works
 
 MOSCOW = ZoneInfo("Europe/Moscow")
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -94,6 +94,47 @@ def test_who_died_is_taken_over_from_and_cannot_finish_any_more(engine: Engine) 
         session.commit()
     assert jobs.claim(engine, now()) is None  # it ended its process three times
     assert slots(engine) == [("2026-11-19", JobState.FAILED)]
+
+
+@on_sqlite
+def test_who_has_to_count_first_goes_on_saying_so_and_hears_that_it_is_not_wanted(settings: Settings, engine: Engine) -> None:
+    believable(engine, now(), 3)
+    these = bare(settings)
+    with Session(engine) as session, session.begin():
+        assert order_for(session, 2000000001) == 1
+    claim = jobs.claim(engine, now())
+    assert claim
+    with Session(engine) as session, session.begin():
+        jobs.cancel(session, 1)
+    with these.speaking("ru"), pytest.raises(jobs.NotWanted):
+        work._document(these, claim)
+
+
+@on_sqlite
+def test_what_fails_after_it_was_cancelled_stops_nobody(
+    settings: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_works: Works, claim: jobs.Claim) -> jobs.Result:
+        with Session(engine) as session, session.begin():
+            jobs.cancel(session, claim.job.id)
+        raise ValueError
+
+    monkeypatch.setitem(work.KINDS, PICTURE, fail)
+    with Session(engine) as session, session.begin():
+        order_for(session, 2000000001)
+    assert work.do_next(bare(settings))
+    with Session(engine) as session:
+        assert session.scalars(select(ReportJob.state)).all() == [JobState.CANCELLED]
+        assert session.scalars(select(Delivery.text)).all() == []
+
+
+def order_for(session: Session, peer_id: int) -> int:
+    """The number of a job for a picture of today."""
+    day = now().date().isoformat()
+    job = ReportJob(kind=PICTURE, params={"first": day, "last": day}, peer_id=peer_id)
+    session.add(job)
+    session.flush()
+    return job.id
 
 
 def test_three_replicas_that_are_killed_send_each_slot_once(

@@ -5,7 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -131,7 +131,8 @@ def do_next(works: Works, lease: timedelta = jobs.LEASE) -> bool:
             raise  # the database is at fault, not the job: it comes again
         except Exception as error:
             shutil.rmtree(_folder(works, claim), ignore_errors=True)
-            _give_up(works, claim, error)
+            with suppress(jobs.NotWanted):
+                _give_up(works, claim, error)
     return True
 
 
@@ -190,7 +191,7 @@ KINDS: dict[str, Callable[[Works, jobs.Claim], jobs.Result]] = {
 
 
 def _document(works: Works, claim: jobs.Claim, names: Collection[str] = ()) -> documents.Document:
-    rollup.catch_up(works.engine, works.settings.zone)
+    rollup.catch_up(works.engine, works.settings.zone, lambda *_: claim.advance(0))  # which may take longer than the lease
     with works.engine.connect().execution_options(read_only=True) as connection:
         return summary.document(connection, works.settings, _state(works, claim), names)
 
