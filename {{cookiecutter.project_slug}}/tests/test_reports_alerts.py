@@ -121,6 +121,15 @@ def test_each_rule_sees_what_it_looks_for(works: Works) -> None:
 
 
 @on_sqlite
+def test_backups_that_cannot_be_read_are_told_of_and_stop_nothing_else(works: Works) -> None:
+    limits = {"alert_disk": 100, "backup_dir": works.settings.data_dir / ("x" * 300), "alert_backup": 1}  # no such name may be
+    these = Works(works.app, works.settings.model_copy(update=limits), works.engine)
+    (told,) = check(these, NOON)
+    assert "⚠️ The folder with the backups cannot be read." in told
+    assert "of the disk is free" in told
+
+
+@on_sqlite
 def test_who_was_answered_waits_only_since_they_wrote_again(works: Works) -> None:
     def minutes(ago: int) -> datetime:
         return NOON - timedelta(minutes=ago)

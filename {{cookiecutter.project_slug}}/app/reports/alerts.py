@@ -132,7 +132,10 @@ def backup(look: Look) -> str | None:
     folder = look.settings.backup_dir
     if folder is None or not look.settings.alert_backup:
         return None
-    files = [entry.stat().st_mtime for entry in folder.iterdir() if entry.is_file()] if folder.is_dir() else []
+    try:
+        files = [entry.stat().st_mtime for entry in folder.iterdir() if entry.is_file()]
+    except OSError:
+        return str(gettext("The folder with the backups cannot be read."))
     if not files:
         return str(gettext("There is no backup."))
     newest = datetime.fromtimestamp(max(files), look.at.tzinfo)
