@@ -40,7 +40,7 @@ from tests.histories import believable
 from tests.reports import Works, do_all, service
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-EVIL = ["=1+2", "+1", "-1", "@SUM(A1)", "\t=1", "http://vk.com", 'Привет,\n"мир"; \x01 ёж']
+EVIL = ["=1+2", "+1", "-1", "@SUM(A1)", "\t=1", "http://vk.com", "да;=1+2;", 'Привет,\n"мир"; \x01 ёж']
 DAYS = {"first": "2026-11-24", "last": "2026-11-24"}
 
 
@@ -114,7 +114,7 @@ def test_messages_are_read_back_and_nothing_in_them_is_a_formula(reports: FlaskC
     talk(engine, EVIL)
     data = fetched(reports, order(reports, "messages.csv"))
     assert data.startswith(b"\xef\xbb\xbf")
-    head, *rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    head, *rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), delimiter=";")  # as Excel reads it in Russian
     assert [row[head.index("Текст")] for row in rows] == ["'=1+2", "'+1", "'-1", "'@SUM(A1)", "'\t=1", *EVIL[5:]]
     assert rows[0][:6] == ["2026-11-24 12:00:00", "1", "7", "'=Анна Ким", "Оператор", "Иван Петров"]
     head, *rows = cells(fetched(reports, order(reports, "messages.xlsx")))
@@ -129,7 +129,7 @@ def test_messages_are_read_back_and_nothing_in_them_is_a_formula(reports: FlaskC
 def test_conversations_in_a_time_zone(reports: FlaskClient, engine: Engine) -> None:
     talk(engine, ["раз", "два"])
     number = order(reports, "conversations.csv")
-    head, row = csv.reader(io.StringIO(fetched(reports, number).decode("utf-8-sig")))
+    head, row = csv.reader(io.StringIO(fetched(reports, number).decode("utf-8-sig")), delimiter=";")
     assert dict(zip(head, row, strict=True)) | {"Начат": ""} == {
         "Диалог": "1",
         "Номер VK": "7",

@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import xlsxwriter
-from flask_babel import gettext, pgettext
+from flask_babel import get_locale, gettext, pgettext
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 from sqlalchemy.orm import aliased
 
@@ -154,10 +154,13 @@ SHEETS = {"messages": messages, "conversations": conversations}
 def write_csv(file: Path, sheet: Sheet, connection: Connection, progress: Progress, limit: int) -> int:
     """Write `sheet` into `file` (UTF-8 with a mark by which Excel knows it) and return the number of its rows.
 
+    Between cells stands what a spreadsheet expects in this language: with something else a row would be one cell, or a text with
+    the expected sign in it two, of which the second might be a formula.
+
     Raises `TooLarge` when that takes more than `limit` bytes.
     """
     with file.open("w", encoding="utf-8-sig", newline="") as out:
-        writer = csv.writer(out)
+        writer = csv.writer(out, delimiter=";" if get_locale().language == "ru" else ",")
         writer.writerow(sheet.head)
         rows, written = sheet.rows(connection), 0
         while piece := list(islice(rows, PIECE)):
