@@ -108,7 +108,7 @@ def test_others_are_refused(vk: FlaskClient, engine: Engine, changes: dict[str, 
     assert stored(engine) == []
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"\xff", b"a=b"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"\xff", b"a=b", pytest.param(b"[" * 50_000, id="deep")])
 def test_what_is_no_event_is_refused(vk: FlaskClient, engine: Engine, body: bytes) -> None:
     assert vk.post("/vk/callback", data=body).status_code == 400
     assert stored(engine) == []
@@ -119,6 +119,12 @@ def test_a_long_message_is_taken_and_a_flood_is_not(vk: FlaskClient, engine: Eng
     assert call(vk, update(object={"message": message})).text == "ok"
     assert call(vk, update(2, object={"x": "x" * 5_000_000})).status_code == 413
     assert len(stored(engine)) == 1
+
+
+def test_of_strangers_nothing_long_is_read(vk: FlaskClient, engine: Engine) -> None:
+    for body in (b'{"object": [' + b"[]," * 500_000, b"[" * 500_000, b'{"secret": "wrong"' + b" " * 500_000 + b"}"):
+        assert vk.post("/vk/callback", data=body).status_code == 400
+    assert stored(engine) == []
 
 
 def test_vk_is_to_call_again_while_the_database_is_away(vk: FlaskClient, engine: Engine) -> None:
