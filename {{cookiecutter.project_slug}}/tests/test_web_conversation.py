@@ -332,3 +332,10 @@ def test_the_role_of_the_service_may_do_all_this(settings: Settings, engine: Eng
         assert send(client, number, ("a.txt", b"x")).status_code == 303
         for address in ("/files/1", "/people/1", "/?view=all&q=привет&topic=Оплата", f"/conversations/{number}"):
             assert client.get(address).status_code == 200, address
+
+
+@on_sqlite
+def test_a_form_without_files_may_not_be_as_long_as_one_with(client: FlaskClient, engine: Engine) -> None:
+    number = add_conversation(engine)
+    data = {"csrf_token": token(client), "key": "k", "text": "x" * 600_000}
+    assert client.post(f"/conversations/{number}/answers", data=data).status_code == 413

@@ -82,7 +82,8 @@ def register(app: Flask) -> None:
 
 
 def _widen() -> None:
-    if request.endpoint == TAKES_FILES and current_user.is_authenticated:
+    # a file goes to the disk as it comes; fields without one are read at once, and take many times their length
+    if request.endpoint == TAKES_FILES and request.mimetype == "multipart/form-data" and current_user.is_authenticated:
         request.max_content_length = REQUEST_LIMIT
 
 
