@@ -274,9 +274,7 @@ def test_a_database_that_is_away_is_503_too(open_reports: Open, tmp_path: Path) 
 
 def rows(answer: TestResponse) -> list[dict[str, Any]]:
     """The data of a chart, without the period before."""
-    spec = answer.json
-    data = spec.get("data") or spec["layer"][0]["data"]
-    found: list[dict[str, Any]] = spec["datasets"][data["name"]]
+    found: list[dict[str, Any]] = answer.json["layer"][0]["data"]["values"]
     return found
 
 
@@ -306,6 +304,12 @@ def test_months_are_nominative_and_numbers_russian(reports: FlaskClient) -> None
     assert options["formatLocale"]["decimal"] == ","
     options = reports.get("/charts/messages.json", headers={"X-Language": "en"}).json["usermeta"]["embedOptions"]
     assert options["timeFormatLocale"]["months"][10] == "November"
+
+
+def test_what_only_draws_is_not_in_the_memory_of_the_service() -> None:
+    look = "import sys, app.reports.serve; print({'altair', 'typst', 'vl_convert'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True, cwd=Path(__file__).parents[1])
+    assert found.stdout == b"set()\n"
 
 
 @on_sqlite

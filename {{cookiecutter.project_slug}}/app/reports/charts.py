@@ -7,26 +7,31 @@ have a contrast of 3:1 or more on both.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
-import altair as alt
-import vl_convert
-from babel.dates import get_month_names
+from babel.dates import get_day_names, get_month_names
+from babel.numbers import get_decimal_symbol, get_group_symbol
 from babel.units import format_unit, get_unit_name
 from flask_babel import format_datetime, format_decimal, format_percent, get_locale, gettext
 
 from app.reports.tables import Column, Table, Value
 
 Spec = dict[str, Any]
-Drawing = alt.LayerChart | alt.FacetChart
 
 BLUE, GREY, ORANGE, GREEN, RED = "#2f7fd6", "#868e96", "#d9730d", "#2f9e57", "#d6455d"
 AGES = ["#8ec5f2", "#5aa3e6", "#2f7fd6", "#e0a530", "#d9730d", "#c0392b"]  # from fresh to old
 HEIGHT = 260  # pixels
 UNITS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # by its name the browser's script knows what it gets
+LOOK = {
+    "view": {"stroke": None},
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
+    "axisX": {"grid": False},
+    "legend": {"labelFontSize": 13},
+}
 
 
-def bars(table: Table, colours: Mapping[str, str], *, beside: Mapping[str, int] | None = None) -> Drawing:
+def bars(table: Table, colours: Mapping[str, str], *, beside: Mapping[str, int] | None = None) -> Spec:
     """For each step the columns of `colours` on top of each other, or, as `beside` numbers them, next to each other.
 
     A line of dashes over them is the period before: all that stands in the first place.
@@ -35,23 +40,21 @@ def bars(table: Table, colours: Mapping[str, str], *, beside: Mapping[str, int] 
     titles = {column.name: column.title for column in table.columns}
     rows = [row | {"place": places[row["column"]]} for row in _long(table, list(colours))]
     heights = [max(_stack(table, places, place)) for place in set(places.values())]
-    chart = (
-        alt.Chart(alt.InlineData(values=rows))
-        .mark_bar()
-        .encode(
-            x=_steps(table),
-            y=alt.Y("value:Q", title=None, axis=alt.Axis(tickMinStep=1, format=",d"), scale=_from_zero(max(heights))),
-            color=_colours({titles[name]: colour for name, colour in colours.items()}, "series:N"),
-            order="order:Q",
-            tooltip=_tooltip(time=table.columns[0].title, series=gettext("What"), text=gettext("Number")),
-            **({"xOffset": "place:N"} if len(set(places.values())) > 1 else {}),
-            **_link(table),
-        )
+    chart = _drawing(
+        {"type": "bar"},
+        rows,
+        x=_steps(table),
+        y=_amount("value", max(heights), title=None),
+        color=_colours({titles[name]: colour for name, colour in colours.items()}),
+        order=_field("order", "quantitative"),
+        tooltip=_tooltip(time=table.columns[0].title, series=gettext("What"), text=gettext("Number")),
+        **({"xOffset": _field("place", "nominal")} if len(set(places.values())) > 1 else {}),
+        **_link(table),
     )
-    return alt.layer(chart, *_before(table, [_stack(table.before, places, 0)] if table.before else []))
+    return {"layer": [chart, *_before(table, [_stack(table.before, places, 0)] if table.before else [])]}
 
 
-def lines(table: Table, colours: Mapping[str, str]) -> Drawing:
+def lines(table: Table, colours: Mapping[str, str]) -> Spec:
     """For each column of `colours` a line, with a gap where there is nothing. Times are in the unit that suits the longest."""
     titles = {column.name: column.title for column in table.columns}
     numbers = [value for name in colours for value in table.values(name) if isinstance(value, int | float)]
@@ -61,25 +64,23 @@ def lines(table: Table, colours: Mapping[str, str]) -> Drawing:
     for row in rows:
         row["value"] = None if row["value"] is None else row["value"] / UNITS[unit]
     y_title = get_unit_name(f"duration-{unit}", "long", get_locale())
-    chart = (
-        alt.Chart(alt.InlineData(values=rows))
-        .mark_line(point=alt.OverlayMarkDef(size=40))
-        .encode(
-            x=_steps(table),
-            y=alt.Y("value:Q", title=y_title, scale=_from_zero(longest / UNITS[unit])),
-            color=_colours({titles[name]: colour for name, colour in colours.items()}, "series:N"),
-            tooltip=_tooltip(time=table.columns[0].title, series=gettext("Figure"), text=gettext("Time")),
-            **_link(table),
-        )
+    chart = _drawing(
+        {"type": "line", "point": {"size": 40}},
+        rows,
+        x=_steps(table),
+        y=_field("value", "quantitative", title=y_title, scale=_from_zero(longest / UNITS[unit])),
+        color=_colours({titles[name]: colour for name, colour in colours.items()}),
+        tooltip=_tooltip(time=table.columns[0].title, series=gettext("Figure"), text=gettext("Time")),
+        **_link(table),
     )
     first = next(iter(colours))
     before = (
         [[v / UNITS[unit] if isinstance(v, int | float) else None for v in table.before.values(first)]] if table.before else []
     )
-    return alt.layer(chart, *_before(table, before))
+    return {"layer": [chart, *_before(table, before)]}
 
 
-def heat(table: Table) -> Drawing:
+def heat(table: Table) -> Spec:
     """A square for each row (a weekday) and each further column (an hour), the darker the more."""
     days = [str(value) for value in table.values(table.columns[0].name)]
     hours = table.columns[1:]
@@ -89,22 +90,24 @@ def heat(table: Table) -> Drawing:
         for place, column in enumerate(hours)
     ]
     most = max((row["count"] for row in rows if isinstance(row["count"], int)), default=0)
-    chart = (
-        alt.Chart(alt.InlineData(values=rows))
-        .mark_rect()
-        .encode(
-            x=alt.X(
-                "hour:O", title=None, sort=[column.title for column in hours], axis=alt.Axis(labelAngle=0, labelOverlap=True)
-            ),
-            y=alt.Y("day:O", title=None, sort=days),
-            color=alt.Color("count:Q", title=None, scale=alt.Scale(scheme="blues", domain=[0, max(most, 1)]), legend=None),
-            tooltip=_tooltip(day=gettext("Weekday"), hour=gettext("Hour"), text=gettext("Messages")),
-        )
+    chart = _drawing(
+        {"type": "rect"},
+        rows,
+        x=_field(
+            "hour",
+            "ordinal",
+            title=None,
+            sort=[column.title for column in hours],
+            axis={"labelAngle": 0, "labelOverlap": True},
+        ),
+        y=_field("day", "ordinal", title=None, sort=days),
+        color=_field("count", "quantitative", title=None, scale={"scheme": "blues", "domain": [0, max(most, 1)]}, legend=None),
+        tooltip=_tooltip(day=gettext("Weekday"), hour=gettext("Hour"), text=gettext("Messages")),
     )
-    return alt.layer(chart)
+    return {"layer": [chart]}
 
 
-def ranking(table: Table, name: str, colour: str) -> Drawing:
+def ranking(table: Table, name: str, colour: str) -> Spec:
     """A bar for each row, as long as its column `name`; its tooltip has all of the row."""
     columns = {column.name: column for column in table.columns}
     rows = [
@@ -117,17 +120,15 @@ def ranking(table: Table, name: str, colour: str) -> Drawing:
         for row, value, link in zip(table.rows, table.values(name), table.links or [""] * len(table.rows), strict=True)
     ]
     longest = max((row["value"] for row in rows if isinstance(row["value"], int | float)), default=0)
-    chart = (
-        alt.Chart(alt.InlineData(values=rows))
-        .mark_bar(color=colour)
-        .encode(
-            y=alt.Y("label:N", title=None, sort=[str(row["label"]) for row in rows], axis=alt.Axis(labelLimit=160)),
-            x=alt.X("value:Q", title=columns[name].title, axis=alt.Axis(tickMinStep=1, format=",d"), scale=_from_zero(longest)),
-            tooltip=_tooltip(**{column.name: column.title for column in table.columns}),
-            **_link(table),
-        )
+    chart = _drawing(
+        {"type": "bar", "color": colour},
+        rows,
+        y=_field("label", "nominal", title=None, sort=[str(row["label"]) for row in rows], axis={"labelLimit": 160}),
+        x=_amount("value", longest, title=columns[name].title),
+        tooltip=_tooltip(**{column.name: column.title for column in table.columns}),
+        **_link(table),
     )
-    return alt.layer(chart).properties(height=max(28 * len(rows), 60))
+    return {"layer": [chart], "height": max(28 * len(rows), 60)}
 
 
 def shown(value: Value, column: Column) -> str:
@@ -187,7 +188,7 @@ def _stack(table: Table, places: Mapping[str, int], place: int) -> list[float]:
     return [sum(value for value in row if isinstance(value, int | float)) for row in zip(*columns, strict=True)] or [0]
 
 
-def _before(table: Table, values: Sequence[Sequence[float | None]]) -> list[alt.Chart]:
+def _before(table: Table, values: Sequence[Sequence[float | None]]) -> list[Spec]:
     """The period before as a line of dashes, over the times of this one; nothing if it was not asked for."""
     times = table.values(table.columns[0].name)
     rows = [
@@ -197,8 +198,8 @@ def _before(table: Table, values: Sequence[Sequence[float | None]]) -> list[alt.
         if value is not None
     ]
     tooltip = _tooltip(time=table.columns[0].title, text=gettext("The period before"))
-    mark = alt.Chart(alt.InlineData(values=rows)).mark_line(color=GREY, strokeDash=[5, 4], strokeWidth=2)
-    return [mark.encode(x=_steps(table), y="before:Q", tooltip=tooltip)] if rows else []
+    dashes = {"type": "line", "color": GREY, "strokeDash": [5, 4], "strokeWidth": 2}
+    return [_drawing(dashes, rows, x=_steps(table), y=_field("before", "quantitative"), tooltip=tooltip)] if rows else []
 
 
 def _wall(value: Value) -> str:
@@ -206,48 +207,69 @@ def _wall(value: Value) -> str:
     return f"{value:%Y-%m-%dT%H:%M}Z" if isinstance(value, datetime) else str(value)
 
 
-def _steps(table: Table) -> alt.X:
+def _drawing(mark: Spec, rows: Sequence[Spec], **encoding: Any) -> Spec:
+    return {"mark": mark, "data": {"values": rows}, "encoding": encoding}
+
+
+def _field(name: str, kind: str, **more: Any) -> Spec:
+    return {"field": name, "type": kind, **more}
+
+
+def _amount(name: str, highest: float, title: str | None) -> Spec:
+    """How many, in whole numbers."""
+    axis = {"tickMinStep": 1, "format": ",d"}
+    return _field(name, "quantitative", title=title, axis=axis, scale=_from_zero(highest))
+
+
+def _steps(table: Table) -> Spec:
     unit, written = "utcyearmonthdate", "%-d %b"
     if table.columns[0].kind == "hour":
         unit, written = "utcyearmonthdatehours", "%H:%M" if len(table.rows) <= 50 else "%-d %b %H:%M"
-    return alt.X(f"{unit}(at):O", title=None, axis=alt.Axis(format=written, labelAngle=0, labelOverlap=True))
+    axis = {"format": written, "labelAngle": 0, "labelOverlap": True}
+    return _field("at", "ordinal", timeUnit=unit, title=None, axis=axis)
 
 
-def _link(table: Table) -> dict[str, Any]:
-    return {"href": "href:N"} if table.links else {}
+def _link(table: Table) -> Spec:
+    return {"href": _field("href", "nominal")} if table.links else {}
 
 
-def _from_zero(highest: float) -> alt.Scale:
+def _from_zero(highest: float) -> Spec:
     """An axis up to `highest`, which has round ticks also where there is nothing or next to nothing to show."""
-    return alt.Scale(domain=[0, max(highest, 4)], nice=True)
+    return {"domain": [0, max(highest, 4)], "nice": True}
 
 
-def _colours(colours: dict[str, str], field: str) -> alt.Color:
-    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
-    return alt.Color(field, scale=scale, legend=alt.Legend(title=None, orient="top", columns=3 if len(colours) > 4 else 0))
+def _colours(colours: Mapping[str, str]) -> Spec:
+    """A colour for each series."""
+    legend = {"title": None, "orient": "top", "columns": 3 if len(colours) > 4 else 0}
+    return _field("series", "nominal", scale={"domain": list(colours), "range": list(colours.values())}, legend=legend)
 
 
-def _tooltip(**titles: str) -> list[alt.Tooltip]:
-    return [alt.Tooltip(f"{field}:N", title=title) for field, title in titles.items()]
+def _tooltip(**titles: str) -> list[Spec]:
+    return [_field(field, "nominal", title=title) for field, title in titles.items()]
 
 
-def _locale() -> tuple[dict[str, Any], dict[str, Any]]:
-    """d3's words for numbers and for dates. d3 has Russian months in the genitive, which is wrong without a day beside them."""
+def _locale() -> tuple[Spec, Spec]:
+    """Words for numbers and for dates, as d3 takes them. A month by itself is nominative; a short one stands beside its day."""
     locale = get_locale()
-    region: Literal["ru-RU", "en-US"] = "ru-RU" if locale.language == "ru" else "en-US"
-    months = get_month_names("wide", context="stand-alone", locale=locale)
-    return vl_convert.get_format_locale(region), vl_convert.get_time_format_locale(region) | {
-        "months": [months[number] for number in range(1, 13)]
+    signs = {"decimal": get_decimal_symbol(locale), "thousands": get_group_symbol(locale), "currency": ["", ""]}
+    days, short_days = (get_day_names(width, "stand-alone", locale) for width in ("wide", "abbreviated"))
+    months, short_months = get_month_names("wide", "stand-alone", locale), get_month_names("abbreviated", "format", locale)
+    from_sunday = (6, *range(6))
+    return signs | {"grouping": [3]}, {
+        "dateTime": "%d.%m.%Y %H:%M:%S",
+        "date": "%d.%m.%Y",
+        "time": "%H:%M:%S",
+        "periods": ["AM", "PM"],
+        "days": [days[number] for number in from_sunday],
+        "shortDays": [short_days[number] for number in from_sunday],
+        "months": [months[number] for number in range(1, 13)],
+        "shortMonths": [short_months[number] for number in range(1, 13)],
     }
 
 
-def finish(chart: Drawing, title: str) -> Spec:
+def finish(drawing: Spec, title: str) -> Spec:
     """The spec as the browser and the pictures take it."""
     numbers, dates = _locale()
-    chart = chart.properties(width="container", description=title)
-    if chart.height is alt.Undefined:
-        chart = chart.properties(height=HEIGHT)
-    chart = chart.configure_view(stroke=None).configure_axisX(grid=False)
-    chart = chart.configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal").configure_legend(labelFontSize=13)
     usermeta = {"embedOptions": {"formatLocale": numbers, "timeFormatLocale": dates}}
-    return chart.properties(usermeta=usermeta).to_dict()
+    about = {"description": title, "config": LOOK, "usermeta": usermeta}
+    return {"$schema": SCHEMA, "width": "container", "height": HEIGHT, **drawing, **about}

@@ -99,5 +99,5 @@ def _versions(works: Works) -> dict[str, str]:
     dialect = works.engine.dialect
     kind = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}[dialect.name]
     number = ".".join(map(str, dialect.server_version_info or ()))
-    packages = {name: version(name) for name in ("altair", "vl-convert-python", "typst", "xlsxwriter")}
+    packages = {name: version(name) for name in ("vl-convert-python", "typst", "xlsxwriter")}
     return {kind: number, "Python": platform.python_version(), **packages}

@@ -18,7 +18,7 @@ from flask_babel import LazyString
 from sqlalchemy import Connection
 
 from app.reports import charts as drawing
-from app.reports.charts import Drawing, Spec
+from app.reports.charts import Spec
 from app.reports.state import OPERATOR, TOPIC, State
 from app.reports.tables import Table
 
@@ -32,7 +32,7 @@ class Chart:
     name: str
     title: LazyString
     query: Callable[[Connection, State], Table]
-    spec: Callable[[Table], Drawing]
+    spec: Callable[[Table], Spec]
     # what the figures mean
     note: LazyString | str = ""
     # which filters it knows: with another one it is not shown, as its figures would be those of everything
