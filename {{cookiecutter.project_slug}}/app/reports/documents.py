@@ -21,7 +21,7 @@ Kind = Literal["png", "svg"]
 
 PAGE = Path(__file__).parent / "documents.typ"
 WIDTH, SCALE = 800, 2  # of a chart: pixels, and how many of the picture's make one
-TIMEOUT = 60  # seconds
+TIMEOUT = 40  # seconds of one process
 TYPES: dict[Kind, str] = {"png": "image/png", "svg": "image/svg+xml"}
 _one_at_a_time = threading.Lock()
 
@@ -60,12 +60,20 @@ def chart(spec: Spec, kind: Kind) -> bytes:
 
 def pdf(document: Document) -> bytes:
     """The document with a title page, charts and tables, A4. Raises `NotDrawn`."""
-    return _draw({"kind": "pdf", "document": asdict(document)})
+    return _pages(document, "pdf")
 
 
 def picture(document: Document) -> bytes:
     """The document's figures and charts on one page, as PNG for a chat. Raises `NotDrawn`."""
-    return _draw({"kind": "picture", "document": asdict(document)})
+    return _pages(document, "picture")
+
+
+def _pages(document: Document, kind: Literal["pdf", "picture"]) -> bytes:
+    """First the charts, then the pages with them: a process for both would need as much memory as two."""
+    charts = {f"{number}.pdf": section.chart for number, section in enumerate(document.sections) if section.chart}
+    with TemporaryDirectory() as folder:
+        _draw({"kind": "charts", "charts": charts, "folder": folder})
+        return _draw({"kind": kind, "document": asdict(document), "folder": folder})
 
 
 def _draw(order: dict[str, Any]) -> bytes:
@@ -101,26 +109,27 @@ def _chart(spec: Spec, kind: str) -> bytes:
             return vl_convert.vegalite_to_pdf(**drawing)
 
 
-def _document(document: dict[str, Any], kind: str) -> bytes:
+def _document(document: dict[str, Any], kind: str, folder: Path) -> bytes:
+    """The pages; the charts are in `folder` already."""
     import typst  # noqa: PLC0415 - in the process that draws only
 
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for number, section in enumerate(document["sections"]):
-            if section["chart"]:
-                (folder / f"{number}.pdf").write_bytes(_chart(section["chart"], "pdf"))
-        # as a file: a program's arguments may not be as long as a table is
-        (folder / "document.json").write_text(json.dumps(document | {"kind": kind}), "utf-8")
-        page = folder / PAGE.name
-        page.write_bytes(PAGE.read_bytes())
-        form: dict[str, Any] = {"format": "pdf"} if kind == "pdf" else {"format": "png", "ppi": 144}
-        made: bytes = typst.compile(page, root=folder, ignore_system_fonts=True, **form)
-        return made
+    # as a file: a program's arguments may not be as long as a table is
+    (folder / "document.json").write_text(json.dumps(document | {"kind": kind}), "utf-8")
+    page = folder / PAGE.name
+    page.write_bytes(PAGE.read_bytes())
+    form: dict[str, Any] = {"format": "pdf"} if kind == "pdf" else {"format": "png", "ppi": 144}
+    made: bytes = typst.compile(page, root=folder, ignore_system_fonts=True, **form)
+    return made
 
 
 def _obey(order: dict[str, Any]) -> bytes:
-    if "document" in order:
-        return _document(order["document"], order["kind"])
+    match order["kind"]:
+        case "charts":
+            for name, spec in order["charts"].items():
+                (Path(order["folder"]) / name).write_bytes(_chart(spec, "pdf"))
+            return b""
+        case "pdf" | "picture":
+            return _document(order["document"], order["kind"], Path(order["folder"]))
     titled = order["chart"] | {"title": order["chart"].get("description", "")}
     return _chart(titled, order["kind"])
 
