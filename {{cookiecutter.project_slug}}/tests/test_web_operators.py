@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select, text, update
 from sqlalchemy.orm import Session
 
-from app.storage import desk
+from app.storage import desk, tokens
 from app.storage.models import Audit, CannedAnswer, Conversation, Operator, Role
 from app.web import auth
 from app.web.trail import ACTIONS
@@ -277,8 +277,13 @@ def test_who_is_deactivated_while_answering_is_not_waited_for_in_a_circle(client
 def test_a_reset_takes_the_password_away(client: FlaskClient, app: Flask, engine: Engine) -> None:
     number = add_operator(engine, "maria")
     maria = signed_in(app, "maria")
+    with Session(engine) as session, session.begin():
+        _token, secret = tokens.create(session, number, "a thief", list(tokens.Scope))
+    bearer = {"Authorization": f"Bearer {secret}"}
+    assert app.test_client().get("/api/v1/me", headers=bearer).status_code == 200
     link = invitation(post(client, f"/operators/{number}/invite").text)
     assert maria.get("/").status_code == 302
+    assert app.test_client().get("/api/v1/me", headers=bearer).status_code == 401
     assert sign_in(app.test_client(), "maria").status_code == 401
     assert accept(app.test_client(), link).location == "/"
     assert post(client, "/operators/1/invite").status_code == 400  # one's own: on the account's page

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.storage.models import Conversation, ConversationStatus, Operator, Role
+from app.storage.models import ApiToken, Conversation, ConversationStatus, Operator, Role, now
 from app.storage.wake import Channel, wake
 from app.web import passwords
 from app.web.audit import audit
@@ -76,7 +76,7 @@ def change(operator_id: int) -> ResponseReturnValue:
 
 @blueprint.post(f"{ONE}/invite")
 def invite(operator_id: int) -> ResponseReturnValue:
-    """A new invitation, shown once, in place of the password. Their sessions end."""
+    """A new invitation, shown once, in place of the password. Their sessions and tokens end."""
     with writer() as session:
         invitation = invite_one(session, operator_id)
     return _one(operator_id, invitation=invitation)
@@ -124,13 +124,16 @@ def change_one(session: Session, operator_id: int, values: Mapping[str, Any]) ->
 
 
 def invite_one(session: Session, operator_id: int) -> str:
-    """An invitation in place of the password; 400 for oneself, and for somebody who may not sign in."""
+    """An invitation in place of the password and the tokens; 400 for oneself, and for somebody who may not sign in."""
     if operator_id == me().id:
         abort(400, gettext("Change your own password on your account's page."))
     operator = _locked(session, operator_id)
     if not operator.active:
         abort(400)
     passwords.forget_password(operator)
+    # whoever had the password may have made some, and nobody but the owner sees them
+    valid = update(ApiToken).where(ApiToken.operator_id == operator_id, ApiToken.revoked_at.is_(None))
+    session.execute(valid.values(revoked_at=now()))
     audit(session, "password.reset", f"operator {operator_id}")
     return passwords.invite(session, operator)
 

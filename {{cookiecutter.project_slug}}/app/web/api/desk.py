@@ -162,7 +162,7 @@ def change_operator(session: Session, operator_id: int, body: shapes.OperatorCha
 
 @operation("post", f"/operators/{NUMBER}:operator_id>/invitation", Scope.MANAGE, page="operators.invite", status=201)
 def invite_operator(session: Session, operator_id: int) -> Invitation:
-    """A new invitation in place of the operator's password. Their sessions end."""
+    """A new invitation in place of the operator's password. Their sessions and tokens end."""
     get_operator(session, operator_id)
     return Invitation(operator_id, operators.invite_one(session, operator_id))
 
