@@ -346,6 +346,9 @@ def _waits(begin: datetime, end: datetime) -> Select[datetime, datetime, str | N
         .correlate(answers)
         .scalar_subquery()
     )
+    # found first, so that it is looked up once for each conversation
+    turns = select(answers.c.conversation_id, answers.c.last, func.coalesce(before, 0).label("before")).cte("turns")
+    turns = turns.prefix_with("MATERIALIZED")
     lines = (
         select(
             Message.conversation_id,
@@ -357,8 +360,8 @@ def _waits(begin: datetime, end: datetime) -> Select[datetime, datetime, str | N
             .over(partition_by=Message.conversation_id, order_by=Message.id, rows=(None, -1))
             .label("turn"),
         )
-        .join(answers, answers.c.conversation_id == Message.conversation_id)
-        .where(Message.id > func.coalesce(before, 0), Message.id <= answers.c.last)
+        .join(turns, turns.c.conversation_id == Message.conversation_id)
+        .where(Message.id > turns.c.before, Message.id <= turns.c.last)
         .subquery()
     )
     at = lines.c.created_at
