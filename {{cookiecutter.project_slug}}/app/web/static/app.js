@@ -87,6 +87,7 @@ const keys = {
   ArrowUp: () => neighbour(-1),
   KeyN: () => {
     const note = document.getElementById("note");
+    if (!note) return; // nothing is chosen, or a page of the past
     note.open = true;
     note.querySelector("textarea").focus();
   },
