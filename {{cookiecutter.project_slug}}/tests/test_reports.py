@@ -310,6 +310,9 @@ def test_what_only_draws_is_not_in_the_memory_of_the_service() -> None:
     look = "import sys, app.reports.serve; print({'altair', 'typst', 'vl_convert'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True, cwd=Path(__file__).parents[1])
     assert found.stdout == b"set()\n"
+    look = "import sys, app.reports.__main__; print('sqlalchemy' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, check=True, cwd=Path(__file__).parents[1])
+    assert found.stdout == b"False\n"  # the process that looks after the server
 
 
 @on_sqlite
