@@ -1,7 +1,7 @@
 """answer: the inbox into conversations. An event and all that follows from it are one transaction, and many events share one."""
 
 import time
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
@@ -42,10 +42,8 @@ KNOWN = (
     .order_by(Conversation.id)  # so that no two wait for each other
     .with_for_update(of=Conversation)
 )
-STORED = (
-    select(Conversation.peer_id, Message.cmid)
-    .join(Message.conversation)
-    .where(tuple_(Conversation.peer_id, Message.cmid).in_(bindparam("numbers", expanding=True)))
+STORED = select(Message.conversation_id, Message.cmid).where(
+    tuple_(Message.conversation_id, Message.cmid).in_(bindparam("numbers", expanding=True))
 )
 DEALT_WITH = (
     update(Event)
@@ -173,7 +171,7 @@ def _deal_with(session: Session, events: Sequence[Event], story: Story) -> None:
     contents = [_read(event) for event in events]
     peers = {content.peer_id for content in contents if not isinstance(content, Consent)}
     conversations, new = _conversations(session, peers - {story.settings.operators_peer_id})
-    stored = _stored(session, [content for content in contents if isinstance(content, IncomingMessage)])
+    stored = _stored(session, conversations, [content for content in contents if isinstance(content, IncomingMessage)])
     scene = _Scene(session, story, desk.Ledger(session), now().astimezone(story.settings.zone))
     for event, content in zip(events, contents, strict=True):
         if isinstance(content, Consent):
@@ -183,7 +181,7 @@ def _deal_with(session: Session, events: Sequence[Event], story: Story) -> None:
         if (
             isinstance(content, IncomingMessage)
             and conversation
-            and (content.peer_id, content.conversation_message_id) not in stored
+            and (conversation.id, content.conversation_message_id) not in stored
         ):
             _receive(scene.ledger, conversation, content)
         scene.play(content, conversation, first=content.peer_id in new)
@@ -219,10 +217,16 @@ def _receive(ledger: desk.Ledger, conversation: Conversation, message: IncomingM
         conversation.person.reachable = True
 
 
-def _stored(session: Session, messages: Sequence[IncomingMessage]) -> set[tuple[int, int | None]]:
-    """Peer and number of those that an earlier try has stored, though their events were set aside."""
-    numbers = [(message.peer_id, message.conversation_message_id) for message in messages]
-    return {(peer, cmid) for peer, cmid in session.execute(STORED, {"numbers": numbers})}
+def _stored(
+    session: Session, conversations: Mapping[int, Conversation], messages: Sequence[IncomingMessage]
+) -> set[tuple[int, int | None]]:
+    """Conversation and number of those that an earlier try has stored, though their events were set aside."""
+    numbers = [
+        (conversations[message.peer_id].id, message.conversation_message_id)
+        for message in messages
+        if message.peer_id in conversations
+    ]
+    return {(conversation, cmid) for conversation, cmid in session.execute(STORED, {"numbers": numbers})}
 
 
 @dataclass(frozen=True)
