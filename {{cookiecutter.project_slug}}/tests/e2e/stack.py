@@ -29,9 +29,10 @@ T = TypeVar("T")
 
 
 def _services() -> list[str]:
-    """The services of this project that go on running: all but `migrate`."""
+    """The services of this project that go on running: all but `migrate`, and those that are asked for by their profile."""
     files = [yaml.safe_load(file.read_text()) for file in PROJECT.glob("docker-compose*.yml")]
-    return sorted({service for file in files for service in file["services"]} - {"migrate"})
+    optional = {name for file in files for name, service in file["services"].items() if "profiles" in service}
+    return sorted({service for file in files for service in file["services"]} - {"migrate"} - optional)
 
 
 SERVICES = _services()
