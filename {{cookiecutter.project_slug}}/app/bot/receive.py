@@ -14,6 +14,7 @@ from app.bot.vk import Vk, VkError
 from app.storage.engine import insert_new
 from app.storage.inbox import MESSAGE, add_events
 from app.storage.models import Cursor, now
+from app.storage.queues import poll_name
 
 log = structlog.get_logger()
 
@@ -35,7 +36,7 @@ def receive(bot: Bot) -> Generator[bool]:
     while bot.settings.vk_transport == "callback":  # VK calls the web instead
         yield True
         bot.stop.wait(STANDBY)
-    name = f"longpoll:{bot.settings.vk_group_id}"
+    name = poll_name(bot.settings.vk_group_id)
     with _leadership(bot.engine, name) as leading:
         while not leading():
             bot.stop.wait(STANDBY)

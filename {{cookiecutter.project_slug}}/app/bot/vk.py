@@ -18,6 +18,7 @@ from app.log import redact
 from app.settings import Settings, SettingsError
 from app.storage.models import Delivery
 from app.storage.pace import Turns
+from app.storage.queues import UNREACHABLE
 
 API_VERSION = "5.199"
 API_HOST = "https://api.vk.ru"  # vk_api has it written into its code
@@ -40,7 +41,7 @@ _FAULTS = {
     **dict.fromkeys((1, 6, 10, 36, 43), Fault.RETRY),
     **dict.fromkeys((9, 29), Fault.SLOW),
     **dict.fromkeys((5, 14, 15, 17, 25, 27, 28), Fault.TOKEN),
-    **dict.fromkeys((7, 900, 901, 902, 936, 945, 950), Fault.PEER),
+    **dict.fromkeys(UNREACHABLE, Fault.PEER),
 }
 OUR_FAULT = 0  # not a code of VK: what is wrong is on this side, and the same again would be wrong again
 _PERHAPS_DONE = {1, 10, 36}  # errors inside VK, which may come after the work was done

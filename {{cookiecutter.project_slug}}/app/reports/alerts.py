@@ -20,20 +20,15 @@ from app.storage.models import (
     Author,
     Conversation,
     ConversationStatus,
-    Cursor,
     Delivery,
     DeliveryState,
-    Event,
-    EventState,
     Message,
 )
-from app.storage.queues import word
+from app.storage.queues import FIRST_NEW, FIRST_UNFINISHED, UNREACHABLE, last_poll, word
 
 CALM = timedelta(minutes=5)  # so long a thing has to be well before it is called over: what comes and goes is told once
 LATELY = timedelta(hours=1)
 MANY = 1000  # more are not counted
-# VK's codes for people who do not want to be written to, or cannot be: no fault of anybody here
-NOT_REACHABLE = (7, 900, 901, 902, 936, 945, 950)
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def failures(look: Look) -> str | None:
     failed = select(func.count()).where(
         Delivery.state == word(DeliveryState.FAILED),
         Delivery.next_try_at > look.at - LATELY,
-        or_(Delivery.error_code.is_(None), Delivery.error_code.not_in(NOT_REACHABLE)),
+        or_(Delivery.error_code.is_(None), Delivery.error_code.not_in(UNREACHABLE)),
     )
     count = look.session.scalar(failed) or 0
     if not look.settings.alert_failed or count <= look.settings.alert_failed:
@@ -98,23 +93,20 @@ def silence(look: Look) -> str | None:
     """VK was not heard of by the long poll."""
     if look.settings.vk_transport != "longpoll":
         return None
-    polled = look.session.scalar(select(Cursor.updated_at).where(Cursor.name == f"longpoll:{look.settings.vk_group_id}"))
+    polled = look.session.scalar(last_poll(look.settings.vk_group_id))
     time = look.late(polled, timedelta(minutes=look.settings.alert_silence))
     return time and gettext("VK has not been heard of for %(time)s: no messages come in.", time=time)
 
 
 def incoming(look: Look) -> str | None:
     """The bot does not keep up with what comes in."""
-    first = select(Event.received_at).where(Event.state == word(EventState.NEW)).order_by(Event.id).limit(1)
-    time = look.late(look.session.scalar(first), timedelta(minutes=look.settings.alert_queue))
+    time = look.late(look.session.scalar(FIRST_NEW), timedelta(minutes=look.settings.alert_queue))
     return time and gettext("Messages that came in wait for the bot, the first for %(time)s.", time=time)
 
 
 def outgoing(look: Look) -> str | None:
     """Answers do not go out."""
-    unsent = Delivery.state.in_([word(DeliveryState.PENDING), word(DeliveryState.SENDING)])
-    first = select(Delivery.created_at).where(unsent).order_by(Delivery.id).limit(1)
-    time = look.late(look.session.scalar(first), timedelta(minutes=look.settings.alert_queue))
+    time = look.late(look.session.scalar(FIRST_UNFINISHED), timedelta(minutes=look.settings.alert_queue))
     return time and gettext("Messages wait to be sent, the first for %(time)s.", time=time)
 
 

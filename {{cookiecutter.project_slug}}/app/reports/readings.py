@@ -17,14 +17,11 @@ from app.storage.engine import insert_new
 from app.storage.models import (
     Conversation,
     ConversationStatus,
-    Cursor,
     Delivery,
     DeliveryState,
-    Event,
-    EventState,
     Sample,
 )
-from app.storage.queues import word
+from app.storage.queues import FIRST_NEW, FIRST_UNFINISHED, last_poll, word
 
 STEP, KEPT = 5, timedelta(days=1)  # minutes between two samples, and how long they are kept
 
@@ -90,17 +87,13 @@ def _queues(session: Session, settings: Settings, at: datetime) -> Iterator[Read
     def since(moment: datetime | None) -> float:
         return max((at - moment).total_seconds(), 0) if moment else 0
 
-    new = Event.state == word(EventState.NEW)
-    unsent = Delivery.state.in_([word(DeliveryState.PENDING), word(DeliveryState.SENDING)])
     opened = count(Conversation.id, Conversation.status == ConversationStatus.OPEN)
     yield Reading("conversations_open", gettext("Open conversations"), opened, str(format_decimal(opened)))
-    first_event = session.scalar(select(Event.received_at).where(new).order_by(Event.id).limit(1))
-    yield _time("events_oldest_seconds", gettext("What came in waits for"), since(first_event), 30, 180)
-    first_unsent = session.scalar(select(Delivery.created_at).where(unsent).order_by(Delivery.id).limit(1))
-    yield _time("deliveries_oldest_seconds", gettext("What goes out waits for"), since(first_unsent), 30, 180)
+    yield _time("events_oldest_seconds", gettext("What came in waits for"), since(session.scalar(FIRST_NEW)), 30, 180)
+    yield _time("deliveries_oldest_seconds", gettext("What goes out waits for"), since(session.scalar(FIRST_UNFINISHED)), 30, 180)
     failed = count(Delivery.id, (Delivery.state == word(DeliveryState.FAILED)) & (Delivery.next_try_at > at - KEPT))
     yield Reading("deliveries_failed", gettext("Not sent within a day"), failed, str(format_decimal(failed)))
-    polled = session.scalar(select(Cursor.updated_at).where(Cursor.name == f"longpoll:{settings.vk_group_id}"))
+    polled = session.scalar(last_poll(settings.vk_group_id))
     if polled and settings.vk_transport == "longpoll":
         yield _time("longpoll_silence_seconds", gettext("VK was heard of before"), since(polled), 60, 300)
 

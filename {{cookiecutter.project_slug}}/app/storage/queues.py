@@ -5,13 +5,16 @@ They are built once, for building takes longer than what they do.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Integer, Row, String, bindparam, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, Integer, Row, Select, String, bindparam, exists, func, literal, select, update
 from sqlalchemy.orm import Session, aliased
 
-from app.storage.models import Delivery, DeliveryState, Event, EventState, Person, now
+from app.storage.models import Cursor, Delivery, DeliveryState, Event, EventState, Person, now
+
+# VK's codes for people who do not want to be written to, or cannot be: no fault of anybody here
+UNREACHABLE = (7, 900, 901, 902, 936, 945, 950)
 
 
 def _new(event: type[Event]) -> ColumnElement[bool]:
@@ -25,6 +28,22 @@ def _unfinished(delivery: type[Delivery]) -> ColumnElement[bool]:
 def word(state: StrEnum) -> ColumnElement[str]:
     """Written into the statement, so that the index of such rows is found."""
     return literal(str(state), String, literal_execute=True)
+
+
+NEW, UNFINISHED = _new(Event), _unfinished(Delivery)
+# when the first of what waits came
+FIRST_NEW = select(Event.received_at).where(NEW).order_by(Event.id).limit(1)
+FIRST_UNFINISHED = select(Delivery.created_at).where(UNFINISHED).order_by(Delivery.id).limit(1)
+
+
+def poll_name(group_id: int) -> str:
+    """What the cursor of the community's long poll is called."""
+    return f"longpoll:{group_id}"
+
+
+def last_poll(group_id: int) -> Select[datetime]:
+    """When the community's long poll last heard of VK."""
+    return select(Cursor.updated_at).where(Cursor.name == poll_name(group_id))
 
 
 _earlier_event, _earlier_delivery = aliased(Event), aliased(Delivery)

@@ -19,7 +19,6 @@ from app.storage.engine import schema_head, schema_revision
 from app.storage.models import (
     Alert,
     Conversation,
-    Cursor,
     Delivery,
     DeliveryState,
     Event,
@@ -29,7 +28,7 @@ from app.storage.models import (
     Person,
     now,
 )
-from app.storage.queues import word
+from app.storage.queues import FIRST_NEW, FIRST_UNFINISHED, NEW, UNFINISHED, last_poll, word
 from app.web import live, times
 from app.web.database import engine, reader
 
@@ -58,9 +57,7 @@ CURES = {
 }
 TOKEN = next(iter(CURES))
 
-NEW = Event.state == word(EventState.NEW)
 SET_ASIDE = Event.state == word(EventState.FAILED)
-UNFINISHED = Delivery.state.in_([word(DeliveryState.PENDING), word(DeliveryState.SENDING)])
 HELD = Delivery.state == word(DeliveryState.HELD)
 
 
@@ -141,16 +138,15 @@ def _settings() -> Settings:
 
 def _facts() -> Any:
     """One row: the lengths of the queues and the time of the first in each."""
-    polled = select(Cursor.updated_at).where(Cursor.name == f"longpoll:{_settings().vk_group_id}").scalar_subquery()
     return select(
         _count(Event.id, NEW).label("new"),
-        _first(Event.received_at, Event.id, NEW).label("oldest_new"),
+        FIRST_NEW.scalar_subquery().label("oldest_new"),
         _count(Event.id, SET_ASIDE).label("set_aside"),
         _count(Delivery.id, UNFINISHED).label("unsent"),
-        _first(Delivery.created_at, Delivery.id, UNFINISHED).label("oldest_unsent"),
+        FIRST_UNFINISHED.scalar_subquery().label("oldest_unsent"),
         _count(Delivery.id, HELD).label("held"),
         _count(Delivery.id, _refused()).label("refused"),
-        polled.label("polled"),
+        last_poll(_settings().vk_group_id).scalar_subquery().label("polled"),
     )
 
 
@@ -162,10 +158,6 @@ def _refused() -> ColumnElement[bool]:
 def _count(column: InstrumentedAttribute[int], where: Any) -> Any:
     some = select(column).where(where).limit(COUNT_LIMIT).subquery()
     return select(func.count()).select_from(some).scalar_subquery()
-
-
-def _first(time: InstrumentedAttribute[datetime], order: InstrumentedAttribute[int], where: Any) -> Any:
-    return select(time).where(where).order_by(order).limit(1).scalar_subquery()
 
 
 def _loops(beats: Mapping[str, Any], facts: Row[Any], at: datetime) -> Iterator[Light]:
