@@ -1,15 +1,14 @@
 """One's own account: name, language, password, and an end to the sessions left open elsewhere."""
 
-from flask import Blueprint, flash, g, redirect, render_template, request, session
+from flask import Blueprint, flash, g, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext, refresh
-from flask_login import login_user
 from sqlalchemy.orm import Session
 
 from app.storage.models import Operator
 from app.web import passwords, throttle
 from app.web.audit import audit
-from app.web.auth import COLUMNS, SignedIn, me, too_often, verify
+from app.web.auth import me, renew_session, too_often, verify
 from app.web.database import writer
 from app.web.form import NAME_LIMIT, field, language
 
@@ -58,7 +57,7 @@ def change_password() -> ResponseReturnValue:
             passwords.set_password(operator, password)
             audit(database, "password.change", f"operator {operator.id}")
             database.flush()
-            _go_on_as(operator)
+            renew_session(operator)
     if refused:
         return _page(password_problem=refused), 400
     flash(gettext("The password is changed. Everywhere else you are signed out."))
@@ -72,7 +71,7 @@ def end_sessions() -> ResponseReturnValue:
         operator = _mine(database)
         operator.session_version += 1
         audit(database, "session.end_all", f"operator {operator.id}")
-        _go_on_as(operator)
+        renew_session(operator)
     flash(gettext("Everywhere else you are signed out."))
     return redirect("/account", 303)
 
@@ -84,10 +83,3 @@ def _page(**problems: str | None) -> str:
 
 def _mine(database: Session) -> Operator:
     return database.get_one(Operator, me().id, with_for_update=True)
-
-
-def _go_on_as(operator: Operator) -> None:
-    """Make this browser's session one of the operator's new `session_version`."""
-    session.clear()
-    session.permanent = True
-    login_user(SignedIn(*(getattr(operator, column.key) for column in COLUMNS)))

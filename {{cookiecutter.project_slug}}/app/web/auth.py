@@ -190,13 +190,18 @@ def sign_in() -> ResponseReturnValue:
 
 def begin_session(operator: Any, page: str) -> ResponseReturnValue:
     """Sign in `operator`, who may be a row with `COLUMNS`, and go to `page`."""
-    session.clear()  # nothing that was in the browser before goes on as somebody's session
-    session.permanent = True
-    login_user(SignedIn(*(getattr(operator, column.key) for column in COLUMNS)))
+    renew_session(operator)
     log.info("signed in", operator=operator.id, address=request.remote_addr)
     response = make_response(redirect(page, 303))
     throttle.remember_browser(response, operator.login)
     return response
+
+
+def renew_session(operator: Any) -> None:
+    """Make this browser's session a new one of `operator`, who may be a row with `COLUMNS`."""
+    session.clear()  # nothing that was in the browser before goes on as somebody's session
+    session.permanent = True
+    login_user(SignedIn(*(getattr(operator, column.key) for column in COLUMNS)))
 
 
 def too_often(wait: timedelta) -> tuple[str, dict[str, str]]:

@@ -42,10 +42,23 @@ def change(answer_id: int) -> ResponseReturnValue:
 def delete(answer_id: int) -> ResponseReturnValue:
     """Delete it; what was sent with it stays."""
     with writer() as session:
-        answer = _locked(session, answer_id)
-        session.delete(answer)
-        audit(session, "canned.delete", f"/{answer.shortcut}", text=answer.text)
+        delete_one(session, _locked(session, answer_id))
     return redirect("/canned-answers", 303)
+
+
+def save_one(session: Session, answer: CannedAnswer, shortcut: str, text: str) -> None:
+    """Store a new answer, or what is new of one. Raises `IntegrityError` when another has the shortcut."""
+    is_new = answer.id is None
+    answer.shortcut, answer.text = shortcut, text
+    session.add(answer)
+    audit(session, "canned.add" if is_new else "canned.change", f"/{shortcut}", text=text)
+    session.flush()
+
+
+def delete_one(session: Session, answer: CannedAnswer) -> None:
+    """Delete it; what was sent with it stays."""
+    session.delete(answer)
+    audit(session, "canned.delete", f"/{answer.shortcut}", text=answer.text)
 
 
 def _save(answer_id: int | None) -> ResponseReturnValue:
@@ -56,10 +69,7 @@ def _save(answer_id: int | None) -> ResponseReturnValue:
         return _page(answer_id, gettext("A text has 1 to %(most)s characters.", most=TEXT_LIMIT)), 400
     try:
         with writer() as session:
-            answer = CannedAnswer() if answer_id is None else _locked(session, answer_id)
-            answer.shortcut, answer.text = shortcut, text
-            session.add(answer)
-            audit(session, "canned.add" if answer_id is None else "canned.change", f"/{shortcut}", text=text)
+            save_one(session, CannedAnswer() if answer_id is None else _locked(session, answer_id), shortcut, text)
     except IntegrityError:
         return _page(answer_id, gettext("There is a canned answer with this shortcut already.")), 409
     return redirect("/canned-answers", 303)

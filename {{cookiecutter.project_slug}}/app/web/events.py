@@ -90,8 +90,7 @@ def all_again() -> ResponseReturnValue:
 def again(event_id: int) -> ResponseReturnValue:
     """Put it back into the bot's inbox. It comes back here if the bot fails again."""
     with writer() as session:
-        run_again(session, _locked(session, event_id))
-        audit(session, "event.again", f"event {event_id}")
+        again_one(session, set_aside(session, event_id) or abort(404))
     return _back()
 
 
@@ -99,16 +98,25 @@ def again(event_id: int) -> ResponseReturnValue:
 def dismiss(event_id: int) -> ResponseReturnValue:
     """Call it done, its reason stays with it. Nobody answers what was in it, so not everybody may."""
     with writer() as session:
-        event = _locked(session, event_id)
-        event.state, event.done_at = EventState.DONE, now()
-        audit(session, "event.dismiss", f"event {event_id}")
+        dismiss_one(session, set_aside(session, event_id) or abort(404))
     return _back()
 
 
-def _locked(session: Session, event_id: int) -> Event:
-    """The event, held against others; 404 when it is not, or no longer, set aside."""
-    row = session.scalar(select(Event).where(Event.id == event_id, SET_ASIDE).with_for_update())
-    return row or abort(404)
+def set_aside(session: Session, event_id: int) -> Event | None:
+    """The event, held against others; None when it is not, or no longer, set aside."""
+    return session.scalar(select(Event).where(Event.id == event_id, SET_ASIDE).with_for_update())
+
+
+def again_one(session: Session, event: Event) -> None:
+    """Put it back into the bot's inbox."""
+    run_again(session, event)
+    audit(session, "event.again", f"event {event.id}")
+
+
+def dismiss_one(session: Session, event: Event) -> None:
+    """Call it done."""
+    event.state, event.done_at = EventState.DONE, now()
+    audit(session, "event.dismiss", f"event {event.id}")
 
 
 def _back() -> ResponseReturnValue:

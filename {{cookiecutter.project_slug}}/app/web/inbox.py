@@ -19,7 +19,6 @@ from app.web.database import reader
 
 blueprint = Blueprint("inbox", __name__)
 PAGE = 50
-VIEWS = ("new", "mine", "all", "closed")
 COUNT_LIMIT = 100  # beyond it a number says no more than "many"
 TOPICS = 100  # that the filter offers
 WORDS = 8  # of a search that are looked for, and
@@ -128,7 +127,7 @@ def here() -> str:
 
 def _asked() -> Asked:
     view, before = request.args.get("view", "new"), request.args.get("before", "")
-    if view not in VIEWS or not re.fullmatch(r"([0-9]{1,16}-[0-9]{1,18})?", before):
+    if view not in FILTERS or not re.fullmatch(r"([0-9]{1,16}-[0-9]{1,18})?", before):
         abort(404)
     search, topic = (" ".join(request.args.get(name, "").replace("\0", "").split())[:200] for name in ("q", "topic"))
     return Asked(view, search, topic, before)

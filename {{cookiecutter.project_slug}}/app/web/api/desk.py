@@ -10,10 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.storage import models
-from app.storage.inbox import run_again
-from app.storage.models import EventState, now
 from app.storage.tokens import Scope
-from app.web import events, inbox, operators, people, status, trail
+from app.web import canned, events, inbox, operators, people, status, trail
 from app.web.api import shapes
 from app.web.api.operation import missing, operation, refuse
 from app.web.api.shapes import (
@@ -31,7 +29,6 @@ from app.web.api.shapes import (
     Page,
     Person,
 )
-from app.web.audit import audit
 from app.web.auth import me
 from app.web.inbox import PAGE
 
@@ -91,22 +88,21 @@ def list_canned_answers(session: Session) -> Page[CannedAnswer]:
 @operation("post", "/canned-answers", Scope.MANAGE, page="canned.add", status=201)
 def add_canned_answer(session: Session, body: Canned) -> CannedAnswer:
     """Add a canned answer."""
-    return _save_canned(session, models.CannedAnswer(), body, "canned.add")
+    return _save_canned(session, models.CannedAnswer(), body)
 
 
 @operation("put", f"/canned-answers/{NUMBER}:answer_id>", Scope.MANAGE, page="canned.change")
 def change_canned_answer(session: Session, answer_id: int, body: Canned) -> CannedAnswer:
     """Change a canned answer."""
     answer = session.get(models.CannedAnswer, answer_id, with_for_update=True) or missing("canned answer", answer_id)
-    return _save_canned(session, answer, body, "canned.change")
+    return _save_canned(session, answer, body)
 
 
 @operation("delete", f"/canned-answers/{NUMBER}:answer_id>", Scope.MANAGE, page="canned.delete")
 def delete_canned_answer(session: Session, answer_id: int) -> Done:
     """Delete a canned answer. What was sent with it stays."""
     answer = session.get(models.CannedAnswer, answer_id, with_for_update=True) or missing("canned answer", answer_id)
-    session.delete(answer)
-    audit(session, "canned.delete", f"/{answer.shortcut}", text=answer.text)
+    canned.delete_one(session, answer)
     return Done(answer_id)
 
 
@@ -176,17 +172,14 @@ def list_events(session: Session, query: Before) -> Page[shapes.SetAside]:
 @operation("post", f"/events/{NUMBER}:event_id>/again", Scope.MANAGE, page="events.again")
 def run_event_again(session: Session, event_id: int) -> Done:
     """Put it back into the bot's inbox. It comes back here if the bot fails again."""
-    run_again(session, _set_aside(session, event_id))
-    audit(session, "event.again", f"event {event_id}")
+    events.again_one(session, _set_aside(session, event_id))
     return Done(event_id)
 
 
 @operation("post", f"/events/{NUMBER}:event_id>/dismiss", Scope.MANAGE, page="events.dismiss")
 def dismiss_event(session: Session, event_id: int) -> Done:
     """Call it done. Nobody answers what was in it."""
-    event = _set_aside(session, event_id)
-    event.state, event.done_at = EventState.DONE, now()
-    audit(session, "event.dismiss", f"event {event_id}")
+    events.dismiss_one(session, _set_aside(session, event_id))
     return Done(event_id)
 
 
@@ -203,17 +196,13 @@ def _page(session: Session, query: Any, number: Any, before: int, shape: Callabl
     return Page([shape(*row) for row in rows[:PAGE]], following)
 
 
-def _save_canned(session: Session, answer: models.CannedAnswer, body: Canned, deed: str) -> CannedAnswer:
-    answer.shortcut, answer.text = body.shortcut, body.text
-    session.add(answer)
-    audit(session, deed, f"/{body.shortcut}", text=body.text)
+def _save_canned(session: Session, answer: models.CannedAnswer, body: Canned) -> CannedAnswer:
     try:
-        session.flush()
+        canned.save_one(session, answer, body.shortcut, body.text)
     except IntegrityError:
         refuse(409, f"there is a canned answer {body.shortcut} already")
     return CannedAnswer(answer.id, answer.shortcut, answer.text)
 
 
 def _set_aside(session: Session, event_id: int) -> models.Event:
-    query = select(models.Event).where(models.Event.id == event_id, status.SET_ASIDE).with_for_update()
-    return session.scalar(query) or missing("event that is set aside", event_id)
+    return events.set_aside(session, event_id) or missing("event that is set aside", event_id)
